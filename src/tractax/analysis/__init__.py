@@ -1,0 +1,11 @@
+"""Measurements: how well theory and simulation agree, and what a network has learned."""
+
+from ._compare import Comparison as Comparison
+from ._compare import compare as compare
+from ._crossing import crossing_times as crossing_times
+from ._residual import residual as residual
+from ._scaling import Scaling as Scaling
+from ._scaling import scaling as scaling
+from ._similarity import cosine_similarity as cosine_similarity
+from ._similarity import representation_similarity as representation_similarity
+from ._tangent_kernel import tangent_kernel as tangent_kernel

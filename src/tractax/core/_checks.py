@@ -1,0 +1,119 @@
+"""Checks of what a user passes in. Each error names the argument, what was expected and what came."""
+
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool
+
+_T = TypeVar("_T")
+
+
+def concrete(ok: Bool[Array, ""] | bool) -> bool | None:
+    """The truth value of `ok`, or `None` where it is being traced and not yet known."""
+    try:
+        return bool(ok)
+    except jax.errors.ConcretizationTypeError:
+        return None
+
+
+def require(value: _T, ok: Bool[Array, ""] | bool, message: str) -> _T:
+    """Returns `value`, having checked that `ok` holds.
+
+    Known values raise a plain `ValueError`; under `jax.jit` or `jax.vmap` the check becomes an `equinox.error_if`
+    attached to `value`.
+
+    **Arguments:**
+
+    - `value`: any PyTree of arrays; use the returned one, so that a traced check is not optimised away.
+    - `ok`: whether the requirement holds.
+    - `message`: names the argument, what was expected and what came.
+
+    **Returns:**
+
+    `value`, unchanged.
+
+    **Raises:**
+
+    `ValueError` when `ok` is known to be false; a run-time error when it turns out false under a transformation.
+    """
+    known = concrete(ok)
+    if known is None:
+        return eqx.error_if(value, jnp.logical_not(ok), message)
+    if not known:
+        raise ValueError(message)
+    return value
+
+
+def as_float_array(name: str, x: ArrayLike) -> Array:
+    """`x` as a real floating-point array (integers are converted)."""
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be an array of numbers; got {type(x).__name__}.") from error
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise ValueError(f"`{name}` must be real; got dtype {x.dtype}.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(jnp.result_type(float))
+    return x
+
+
+def check_finite(name: str, x: ArrayLike) -> Array:
+    """`x` as a float array without NaN or infinity, or an error naming `name`."""
+    x = as_float_array(name, x)
+    return require(x, jnp.all(jnp.isfinite(x)), f"`{name}` must be finite; it contains NaN or infinity.")
+
+
+def check_matrix(name: str, x: ArrayLike, shape: tuple[int | None, ...] = (None, None)) -> Array:
+    """`x` as a finite array of the given shape (`None`: any size above zero), or an error naming `name`."""
+    x = as_float_array(name, x)
+    fits = x.ndim == len(shape) and all(
+        have > 0 if want is None else have == want for have, want in zip(x.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+        raise ValueError(f"`{name}` must have shape {wanted} without empty axes; got {x.shape}.")
+    return check_finite(name, x)
+
+
+def check_positive(name: str, x: ArrayLike, *, zero: bool = False) -> Array:
+    """`x` as a finite float array above zero (or not below it with `zero=True`), or an error naming `name`."""
+    x = check_finite(name, x)
+    bound = "non-negative" if zero else "positive"
+    return require(x, jnp.all(x >= 0 if zero else x > 0), f"`{name}` must be {bound}; got {_show(x)}.")
+
+
+def check_psd(name: str, x: ArrayLike, size: int | None = None) -> Array:
+    """`x` as a symmetric positive semi-definite matrix up to rounding, or an error naming `name`."""
+    x = check_matrix(name, x, (size, size))
+    if x.shape[0] != x.shape[1]:
+        raise ValueError(f"`{name}` must be square; got shape {x.shape}.")
+    scale = jnp.max(jnp.abs(x))
+    rounding = 100 * x.shape[0] * jnp.finfo(x.dtype).eps * scale
+    asymmetry = jnp.max(jnp.abs(x - x.T))
+    x = require(x, asymmetry <= rounding, f"`{name}` must be symmetric; ‖x − xᵀ‖ reaches {_show(asymmetry)}.")
+    lowest = jnp.linalg.eigvalsh(x)[0]
+    message = f"`{name}` must be positive semi-definite; its lowest eigenvalue is {_show(lowest)}."
+    return require(x, lowest >= -rounding, message)
+
+
+def check_times(name: str, ts: ArrayLike, dtype: Any = None) -> Array:
+    """`ts` as a one-dimensional array of finite, non-negative, strictly increasing times."""
+    ts = check_matrix(name, ts, (None,))
+    ts = require(ts, ts[0] >= 0, f"`{name}` must be non-negative; it starts at {_show(ts[0])}.")
+    ts = require(ts, jnp.all(ts[1:] > ts[:-1]), f"`{name}` must increase strictly.")
+    return ts if dtype is None else ts.astype(dtype)
+
+
+def check_key(key: Any) -> None:
+    """A PRNG key must have been passed."""
+    if key is None:
+        raise ValueError("`key` must be a JAX PRNG key for a random rule; got None. Pass `key=jax.random.key(0)`.")
+
+
+def _show(x: Array) -> str:
+    try:
+        return str(x.item()) if x.ndim == 0 else str(x)
+    except jax.errors.ConcretizationTypeError:
+        return "a traced value"

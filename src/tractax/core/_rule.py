@@ -1,0 +1,83 @@
+"""How parameters move."""
+
+import abc
+from typing import Any, Generic, TypeVar
+
+import diffrax
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from ._task import AbstractTask
+
+_State = TypeVar("_State")
+
+
+class Objective(eqx.Module):
+    """A task seen as a function of the model's trainable arrays; the `args` of every vector field.
+
+    **Arguments:**
+
+    - `task`: where the error comes from.
+    - `static`: the rest of the model, as `equinox.partition(model, equinox.is_inexact_array)` leaves it.
+    """
+
+    task: AbstractTask
+    static: PyTree
+
+    def model(self, params: PyTree) -> PyTree:
+        """The model with these trainable arrays."""
+        return eqx.combine(params, self.static)
+
+    def loss(self, params: PyTree) -> Float[Array, ""]:
+        """The task's loss."""
+        return self.task.loss(self.model(params))
+
+    def gradient(self, params: PyTree) -> PyTree:
+        """The gradient of the task's loss."""
+        return jax.grad(self.loss)(params)
+
+
+class AbstractRule(eqx.Module):
+    """A learning rule, in continuous or in discrete time."""
+
+
+class AbstractFlowRule(AbstractRule, Generic[_State]):
+    """A rule in continuous time: an (extended) state and the diffrax terms that move it.
+
+    The vector fields take `(t, state, objective)`, so the same objects go to `diffrax.diffeqsolve` by hand with
+    `args=objective`.
+    """
+
+    @abc.abstractmethod
+    def init(self, params: PyTree) -> _State:
+        """The state at time zero: the parameters, and whatever else the rule remembers (velocity, moments, …)."""
+
+    @abc.abstractmethod
+    def params(self, state: _State) -> PyTree:
+        """The parameters within a state."""
+
+    @abc.abstractmethod
+    def terms(self, state: _State, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> PyTree[diffrax.AbstractTerm]:
+        """The terms of the differential equation on `[t0, t1]`; random rules draw their path from `key`."""
+
+
+class AbstractStepRule(AbstractRule, Generic[_State]):
+    """A rule in discrete time: an update, and the flow time that one step takes."""
+
+    time_per_step: eqx.AbstractVar[Float[Array, ""]]
+
+    @abc.abstractmethod
+    def init(self, params: PyTree) -> _State:
+        """The optimiser state before the first step."""
+
+    @abc.abstractmethod
+    def step(
+        self, params: PyTree, state: _State, objective: Objective, *, key: PRNGKeyArray | None
+    ) -> tuple[PyTree, _State]:
+        """One step."""
+
+    @property
+    @abc.abstractmethod
+    def random(self) -> bool:
+        """Whether `step` needs a key."""

@@ -1,0 +1,98 @@
+"""Figures: theory as lines, simulation as markers. Needs the extra `plot`."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import ArrayLike
+
+STYLE = {
+    "figure.dpi": 150,
+    "savefig.dpi": 200,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+}
+
+
+def new_figure(width: float = 9.0, height: float = 3.6) -> Any:
+    """An empty figure, in inches, that no window shows and no global state remembers.
+
+    **Raises:**
+
+    `ImportError` naming the extra to install, where matplotlib is missing.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('Figures need matplotlib: pip install "tractax[plot]".') from error
+    with matplotlib.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def overlay(
+    axes: Any,
+    ts: ArrayLike,
+    theory: ArrayLike,
+    simulation: ArrayLike,
+    labels: Sequence[str],
+    *,
+    simulated_ts: ArrayLike | None = None,
+    markers: int = 24,
+) -> None:
+    """Draws curves of theory as lines and of simulation as markers in the same colours.
+
+    **Arguments:**
+
+    - `axes`: matplotlib axes.
+    - `ts`: times, shape `(times,)`.
+    - `theory`, `simulation`: shape `(times, curves)`.
+    - `labels`: one for each curve; at most ten are named in the legend.
+    - `simulated_ts`: the times of the simulation, if they differ from `ts`.
+    - `markers`: about how many markers a curve gets.
+    """
+    import matplotlib
+
+    ts, theory, simulation = np.asarray(ts), np.asarray(theory), np.asarray(simulation)
+    marked = ts if simulated_ts is None else np.asarray(simulated_ts)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(theory.shape[1], 1)))
+    every = max(1, marked.size // markers)
+    for i, (colour, label) in enumerate(zip(colours, labels, strict=True)):
+        axes.plot(ts, theory[:, i], color=colour, label=label if i < 10 else None)
+        axes.plot(marked[::every], simulation[::every, i], "o", color=colour, mfc="white", ms=4, ls="none")
+    axes.plot([], [], color="0.3", label="theory")
+    axes.plot([], [], "o", color="0.3", mfc="white", ms=4, ls="none", label="simulation")
+    axes.legend(fontsize=8)
+
+
+def save(figure: Any, path: str | Path) -> Path:
+    """Writes a figure completely or not at all; the format follows the suffix.
+
+    **Raises:**
+
+    `ValueError` for a format that matplotlib cannot write, `OSError` for a place that cannot be written to.
+    """
+    import matplotlib
+
+    path = Path(path)
+    known = figure.canvas.get_supported_filetypes()
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in known:
+        raise ValueError(f"`path` must end in one of {', '.join('.' + s for s in sorted(known))}; got {str(path)!r}.")
+    handle, draft = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(draft)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+    return path

@@ -1,0 +1,3 @@
+"""Scalar functions that JAX lacks: stable, differentiable, once each."""
+
+from ._exprel import exprel as exprel

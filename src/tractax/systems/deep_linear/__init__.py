@@ -1,0 +1,5 @@
+"""Deep linear networks: one file per theory, in the order of the documentation."""
+
+from ._two_layer_modes import TwoLayerModesSystem
+
+SYSTEMS = (TwoLayerModesSystem(),)

@@ -1,0 +1,62 @@
+"""Iterate a step rule, storing nothing between the recorded times."""
+
+from collections.abc import Callable
+
+import diffrax
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from ..core import RESULTS, AbstractStepRule, Objective, Trajectory, check_key
+from ._observe import observer, split
+
+# Copies of the state kept when a run is differentiated in reverse; more saves time, fewer saves memory.
+_CHECKPOINTS = 64
+
+
+@eqx.filter_jit
+def iterate(
+    params: PyTree,
+    objective: Objective,
+    rule: AbstractStepRule,
+    ts: Float[Array, " times"],
+    observe: PyTree[Callable],
+    key: PRNGKeyArray | None,
+    adjoint: diffrax.AbstractAdjoint,
+    meter: diffrax.AbstractProgressMeter,
+) -> Trajectory:
+    """A scan over the recorded times with a `while_loop` of steps between them."""
+    if rule.random:
+        check_key(key)
+    arrays_of, static = split(observer(observe), objective.model(params))
+    time_per_step = rule.time_per_step.astype(ts.dtype)
+    counts = jnp.rint(ts / time_per_step).astype(jnp.int32)
+    if isinstance(adjoint, diffrax.ForwardMode):
+        kind = {"kind": "lax"}
+    else:
+        kind = {"kind": "checkpointed", "checkpoints": getattr(adjoint, "checkpoints", None) or _CHECKPOINTS}
+
+    def advance(carry, count):
+        step, params, state, progress = carry
+
+        def body(carry):
+            step, params, state = carry
+            step_key = jax.random.fold_in(key, step) if rule.random else None  # pyright: ignore
+            params, state = rule.step(params, state, objective, key=step_key)
+            return step + 1, params, state
+
+        carry = eqxi.while_loop(lambda carry: carry[0] < count, body, (step, params, state), **kind)
+        step, params, state = carry
+        progress = meter.step(progress, step.astype(ts.dtype) / jnp.maximum(counts[-1], 1).astype(ts.dtype))
+        return (step, params, state, progress), arrays_of(objective.model(params))
+
+    start = (jnp.asarray(0, jnp.int32), params, rule.init(params), meter.init())
+    (step, params, _, progress), observed = jax.lax.scan(advance, start, counts)
+    meter.close(progress)
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+    result = RESULTS.where(finite, RESULTS.successful, RESULTS.diverged)
+    stats = {"num_steps": step}
+    final = objective.model(params)
+    return Trajectory(counts.astype(ts.dtype) * time_per_step, eqx.combine(observed, static), final, stats, result)

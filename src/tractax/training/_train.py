@@ -1,0 +1,121 @@
+"""Simulate one training run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
+
+from ..core import (
+    AbstractFlowRule,
+    AbstractRule,
+    AbstractStepRule,
+    AbstractTask,
+    Objective,
+    Trajectory,
+    check_times,
+    succeeded,
+)
+from ._flow import integrate
+from ._steps import iterate
+
+Observable = PyTree[Callable[[PyTree], PyTree]]
+
+
+def train(
+    model: PyTree,
+    task: AbstractTask,
+    rule: AbstractRule,
+    ts: ArrayLike,
+    *,
+    observe: Observable | None = None,
+    key: PRNGKeyArray | None = None,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    dt0: ArrayLike | None = None,
+    event: diffrax.Event | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    max_steps: int | None = None,
+    throw: bool = True,
+    progress_meter: diffrax.AbstractProgressMeter | None = None,
+) -> Trajectory:
+    """Trains `model` on `task` by `rule`, and records observables at the times `ts`.
+
+    Training starts at time zero. Only what `observe` returns is kept, never the history of the parameters (unless asked
+    for: `observe=lambda model: model`).
+
+    **Arguments:**
+
+    - `model`: an Equinox module; its floating-point arrays are trained.
+    - `task`: where the error comes from.
+    - `rule`: a flow rule (`tx.GradientFlow`), integrated by diffrax, or a step rule (`tx.GradientDescent`), iterated.
+    - `ts`: the times to record at, shape `(times,)`, non-negative and increasing, in units of flow time. A step rule
+      records after the nearest whole number of steps, `round(t / rule.time_per_step)`.
+    - `observe`: a function of the model, or a PyTree of them; `None` records the loss. Pass bound methods
+      (`task.loss`, `solution.reduce`) or functions defined once, so that repeated calls reuse the compiled program.
+    - `key`: a PRNG key, needed by random rules only.
+    - `solver`, `stepsize_controller`, `dt0`, `event`, `adjoint`, `max_steps`, `throw`, `progress_meter`: as in
+      `diffrax.diffeqsolve`. Defaults: `Tsit5`; `PIDController` with `rtol=1e-8, atol=1e-12` (float32: `1e-5, 1e-8`);
+      `RecursiveCheckpointAdjoint`; 131072 steps; no meter. Of these, step rules use `adjoint` (`ForwardMode` for
+      `jax.jvp`, otherwise reverse mode), `throw` and `progress_meter`, and refuse the others.
+
+    **Returns:**
+
+    A `tx.Trajectory`.
+
+    **Raises:**
+
+    `ValueError` for times that are negative, unordered or not finite, a rule of an unknown kind, or an option that the
+    rule cannot use. A run that fails raises an error with its causes and remedies, or with `throw=False` returns with
+    its `result` set.
+    """
+    ts = check_times("ts", ts)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        raise ValueError("`model` must contain floating-point arrays to train; it has none.")
+    ts = ts.astype(jnp.finfo(jnp.result_type(*leaves)).dtype)
+    objective = Objective(task, static)
+    observe = task.loss if observe is None else observe
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
+    if isinstance(rule, AbstractFlowRule):
+        options = {
+            "solver": diffrax.Tsit5() if solver is None else solver,
+            "stepsize_controller": _controller(ts.dtype) if stepsize_controller is None else stepsize_controller,
+            "dt0": dt0,
+            "event": event,
+            "adjoint": adjoint,
+            "max_steps": 2**17 if max_steps is None else max_steps,
+            "progress_meter": meter,
+        }
+        trajectory = integrate(params, objective, rule, ts, observe, key, options)
+    elif isinstance(rule, AbstractStepRule):
+        unused = {
+            "solver": solver,
+            "stepsize_controller": stepsize_controller,
+            "dt0": dt0,
+            "event": event,
+            "max_steps": max_steps,
+        }
+        given = [name for name, option in unused.items() if option is not None]
+        if given:
+            raise ValueError(f"`{given[0]}` applies to flow rules only; {type(rule).__name__} takes discrete steps.")
+        trajectory = iterate(params, objective, rule, ts, observe, key, adjoint, meter)
+    else:
+        raise ValueError(f"`rule` must be a flow rule or a step rule, such as tx.GradientFlow(); got {rule!r}.")
+    return _error_if_failed(trajectory) if throw else trajectory
+
+
+def _controller(dtype: Any) -> diffrax.PIDController:
+    double = dtype == jnp.float64
+    return diffrax.PIDController(rtol=1e-8 if double else 1e-5, atol=1e-12 if double else 1e-8)
+
+
+def _error_if_failed(trajectory: Trajectory) -> Trajectory:
+    arrays, static = eqx.partition(trajectory, eqx.is_array)
+    failed = jnp.logical_not(succeeded(trajectory.result))
+    return eqx.combine(trajectory.result.error_if(arrays, failed), static)

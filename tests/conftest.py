@@ -1,0 +1,27 @@
+"""float64, strict promotion, two CPU devices; compiled programs are dropped between files to bound memory."""
+
+import os
+
+# Before JAX starts: sharding must work wherever the tests run.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def getkey():
+    """A function that returns a fresh key at each call, the same sequence in every test."""
+    keys = iter(jax.random.split(jax.random.key(1234), 1000))
+    return lambda: next(keys)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    yield
+    jax.clear_caches()

@@ -1,0 +1,134 @@
+"""The common checks on every solved problem."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import PROBLEMS, Problem
+
+import tractax as tx
+
+problems = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+
+
+@pytest.fixture(scope="module")
+def run_of():
+    """Runs, built once each."""
+    made = {}
+
+    def get(problem: Problem):
+        if problem.name not in made:
+            made[problem.name] = problem.run(jnp.asarray(problem.knob))
+        return made[problem.name]
+
+    return get
+
+
+def flat(tree):
+    """All numbers of a state, as one array of floats."""
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))])
+
+
+def close(a, b, tolerance):
+    a, b = flat(a), flat(b)
+    assert a.shape == b.shape
+    assert jnp.all(jnp.isfinite(a)) and jnp.all(jnp.isfinite(b))
+    assert float(jnp.linalg.norm(a - b)) <= tolerance * float(jnp.linalg.norm(b)) + tolerance * 1e-3
+
+
+def test_bank_is_sound():
+    names = [problem.name for problem in PROBLEMS]
+    assert len(set(names)) == len(names)
+    assert {name.partition("/")[0] for name in names} <= {system.name for system in tx.systems.catalogue()}
+
+
+@problems
+def test_initial_value(problem, run_of):
+    run = run_of(problem)
+    close(run.solution.evaluate(0.0), run.solution.reduce(run.model), 1e-12)
+
+
+@problems
+def test_residual(problem, run_of):
+    if problem.residual is None:
+        assert problem.run(jnp.asarray(problem.knob)).solution.kind == "exact"
+        return
+    run = run_of(problem)
+    last = float(run.ts[-1])
+    ts = jnp.asarray([0.0, 1e-9, 1e-3 * last, 0.1 * last, 0.3 * last, 0.6 * last, last])
+    assert float(tx.residual(run.solution, ts).worst) < problem.residual
+
+
+@problems
+def test_agreement_with_flow(problem, run_of):
+    run = run_of(problem)
+    trajectory = run.simulate()
+    assert trajectory.result == tx.RESULTS.successful
+    assert float(tx.compare(run.solution, trajectory).worst) < problem.agreement
+
+
+@problems
+def test_late_times_and_limit(problem, run_of):
+    solution = run_of(problem).solution
+    for t in (1e3, 1e6, 1e12):
+        assert jnp.all(jnp.isfinite(flat(solution.evaluate(t))))
+    if problem.late is None:
+        return
+    close(solution.evaluate(problem.late), solution.limit(), 1e-6)
+    close(solution.evaluate(1e9), solution.limit(), 1e-6)
+
+
+@problems
+def test_gradient(problem):
+    def summary(knob):
+        run = problem.run(knob)
+        state = flat(run.solution.evaluate(run.ts[len(run.ts) // 3]))
+        return jnp.sum(state * jnp.cos(jnp.arange(state.size, dtype=state.dtype)))
+
+    knob = jnp.asarray(problem.knob)
+    step = 1e-4 * problem.knob
+    values = jax.jit(jax.vmap(summary))(knob + step * jnp.asarray([-2.0, -1.0, 1.0, 2.0]))
+    expected = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
+    assert float(jax.jit(jax.grad(summary))(knob)) == pytest.approx(float(expected), rel=1e-6, abs=1e-8)
+
+
+@problems
+def test_vmap_over_members_and_times(problem):
+    ts = problem.run(jnp.asarray(problem.knob)).ts[::7]
+    knobs = problem.knob * jnp.asarray([1.0, 1.3])
+
+    @jax.jit
+    def states(knob):
+        return flat(jax.vmap(problem.run(knob).solution.evaluate)(ts))
+
+    together = jax.jit(jax.vmap(states))(knobs)
+    for i in range(2):
+        close(together[i], states(knobs[i]), 1e-10)
+
+
+@problems
+def test_jit_compiles_once(problem, run_of):
+    solution = run_of(problem).solution
+    traces = 0
+
+    @eqx.filter_jit
+    def evaluate(solution, t):
+        nonlocal traces
+        traces += 1
+        return solution.evaluate(t)
+
+    for t in (0.0, 0.5, 1e3):
+        jax.block_until_ready(flat(evaluate(solution, jnp.asarray(t))))
+    assert traces == 1
+
+
+@problems
+def test_float32(problem, run_of):
+    reference = run_of(problem)
+    run = problem.run(jnp.asarray(problem.knob, jnp.float32))
+    state = run.solution.evaluate(run.ts[10])
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_array)))
+    np.testing.assert_allclose(flat(state), flat(reference.solution.evaluate(reference.ts[10])), rtol=2e-3, atol=2e-3)
+    for t in (0.0, 1e-6, 1e3, 1e6, 1e12):
+        assert jnp.all(jnp.isfinite(flat(run.solution.evaluate(jnp.asarray(t, jnp.float32)))))
