@@ -11,6 +11,7 @@ from ._checks import check_matrix as check_matrix
 from ._checks import check_positive as check_positive
 from ._checks import check_psd as check_psd
 from ._checks import check_times as check_times
+from ._checks import concrete as concrete
 from ._checks import require as require
 from ._result import RESULTS as RESULTS
 from ._result import succeeded as succeeded

@@ -10,6 +10,8 @@ from ._initialise import haar as haar
 from ._initialise import lambda_balanced as lambda_balanced
 from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
+from ._lambda_balanced_riccati import Correlations as Correlations
+from ._lambda_balanced_riccati import LambdaBalancedRiccati as LambdaBalancedRiccati
 from ._network import DeepLinear as DeepLinear
 from ._task import LinearTask as LinearTask
 from ._two_layer_modes import Modes as Modes

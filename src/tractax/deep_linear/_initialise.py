@@ -79,10 +79,11 @@ def balanced_factors(
     u, s, vt = jnp.linalg.svd(product, full_matrices=False)
     hidden = _check_sizes((product.shape[1], *hidden, product.shape[0]))[1:-1]
     k = min(s.shape[0], *hidden) if hidden else s.shape[0]
-    beyond = s[k] if k < s.shape[0] else jnp.zeros((), s.dtype)
+    # A vanishing singular value comes out as rounding, whose L-th root would be large.
+    s = jnp.where(s <= max(product.shape) * jnp.finfo(s.dtype).eps * s[0], 0.0, s)
     s = require(
         s,
-        beyond <= s.shape[0] * jnp.finfo(s.dtype).eps * s[0],
+        jnp.all(s[k:] == 0),
         f"`hidden` must be at least the rank of `product`; got a smallest layer of {k} units.",
     )
     bases = [vt[:k].T, *_hidden_bases(hidden, k, key, product.dtype), u[:, :k]]
@@ -135,26 +136,24 @@ def lambda_balanced(sizes: Sequence[int], *, lam: ArrayLike, scale: ArrayLike, k
     lam = check_finite("lam", lam)
     scale = check_positive("scale", scale, zero=True).astype(lam.dtype)
     start, rotation = jax.random.split(key)
-    # At lambda = 0 either construction will do, so the one that fits is taken.
-    forward = hidden <= n_out
-    if not forward and hidden > n_in:
+    # At lambda = 0 either layer may be the completed one, so the one that fits is.
+    fits_first, fits_second = hidden <= n_out, hidden <= n_in
+    if not (fits_first or fits_second):
         raise ValueError(f"`sizes` must have hidden <= in or hidden <= out for a lambda-balanced start; got {sizes}.")
     lam = require(
         lam,
-        ((lam >= 0) | (hidden <= n_in)) & ((lam <= 0) | forward),
+        ((lam >= 0) | fits_second) & ((lam <= 0) | fits_first),
         "`lam` > 0 needs hidden <= out, and `lam` < 0 needs hidden <= in.",
     )
-    first = jnp.where((lam >= 0) & forward, 1.0, 0.0)
-    w1 = scale * jax.random.normal(start, (hidden, n_in), lam.dtype)
-    w2 = scale * jax.random.normal(start, (n_out, hidden), lam.dtype)
-    identity = jnp.eye(hidden, dtype=lam.dtype)
-    from_first = (w1, haar(rotation, n_out, hidden, lam.dtype) @ _sqrtm(w1 @ w1.T + lam * identity)) if forward else None
-    from_second = (
-        (_sqrtm(w2.T @ w2 - lam * identity) @ haar(rotation, n_in, hidden, lam.dtype).T, w2) if hidden <= n_in else None
-    )
-    if from_first is None or from_second is None:
-        return DeepLinear(from_first or from_second)
-    return DeepLinear(tuple(jnp.where(first == 1.0, p, q) for p, q in zip(from_first, from_second, strict=True)))
+    shift = jnp.abs(lam) * jnp.eye(hidden, dtype=lam.dtype)
+    choices = []
+    if fits_first:
+        w1 = scale * jax.random.normal(start, (hidden, n_in), lam.dtype)
+        choices.append((w1, haar(rotation, n_out, hidden, lam.dtype) @ _sqrtm(w1 @ w1.T + shift)))
+    if fits_second:
+        w2 = scale * jax.random.normal(start, (n_out, hidden), lam.dtype)
+        choices.append((_sqrtm(w2.T @ w2 + shift) @ haar(rotation, n_in, hidden, lam.dtype).T, w2))
+    return DeepLinear(tuple(jnp.where(lam >= 0, p, q) for p, q in zip(choices[0], choices[-1], strict=True)))
 
 
 def haar(key: PRNGKeyArray, rows: int, columns: int, dtype) -> Float[Array, "rows columns"]:
@@ -168,7 +167,9 @@ def haar(key: PRNGKeyArray, rows: int, columns: int, dtype) -> Float[Array, "row
 
 def _sqrtm(a: Array) -> Array:
     values, vectors = jnp.linalg.eigh(a)
-    return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :]) @ vectors.T
+    vanish = values <= a.shape[0] * jnp.finfo(a.dtype).eps * values[-1]
+    roots = jnp.where(vanish, 0.0, jnp.sqrt(jnp.where(vanish, 1.0, values)))
+    return (vectors * roots[None, :]) @ vectors.T
 
 
 def _chain(bases: Sequence[Array], values: Array) -> DeepLinear:

@@ -1,3 +1,4 @@
 """Scalar functions that JAX lacks: stable, differentiable, once each."""
 
+from ._decay_integral import decay_integral as decay_integral
 from ._exprel import exprel as exprel
