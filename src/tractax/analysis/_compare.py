@@ -1,12 +1,14 @@
 """How far two functions of time are apart."""
 
+from collections.abc import Sequence
+
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import Trajectory, check_times
+from ..core import Trajectory, check_times, require
 
 
 class Comparison(eqx.Module):
@@ -17,7 +19,9 @@ class Comparison(eqx.Module):
     - `ts`: the times, shape `(times,)`.
     - `absolute`: the distance of each array (Frobenius norm) at each time; the PyTree of the observables, with arrays of
       shape `(times,)`.
-    - `relative`: the same divided by the largest norm that either function's array reaches over `ts`.
+    - `relative`: the same divided by the largest finite norm that either function's array reaches over `ts`.
+
+    Where a trajectory recorded nothing, after an event or a failure, both errors are infinite.
     """
 
     ts: Float[Array, " times"]
@@ -30,15 +34,17 @@ class Comparison(eqx.Module):
         return jnp.max(jnp.stack([jnp.max(leaf) for leaf in jax.tree.leaves(self.relative)]))
 
 
-def compare(a: diffrax.AbstractPath, b: diffrax.AbstractPath, ts: ArrayLike | None = None) -> Comparison:
+def compare(
+    a: diffrax.AbstractPath, b: diffrax.AbstractPath, ts: ArrayLike | Sequence[float] | None = None
+) -> Comparison:
     """Compares theory with simulation, two theories, or two simulations.
 
     **Arguments:**
 
     - `a`, `b`: solutions, trajectories, or any other `diffrax.AbstractPath`, whose values are PyTrees of the same
       structure and shapes.
-    - `ts`: the times to compare at, shape `(times,)`; `None` for the times that `a` or `b`, a trajectory, recorded. At
-      other times a trajectory is interpolated linearly, which has an error of its own.
+    - `ts`: the times to compare at, shape `(times,)`; `None` for the times that `b`, or else `a`, a trajectory, recorded.
+      At other times a trajectory is interpolated linearly, which has an error of its own.
 
     **Returns:**
 
@@ -46,7 +52,8 @@ def compare(a: diffrax.AbstractPath, b: diffrax.AbstractPath, ts: ArrayLike | No
 
     **Raises:**
 
-    `ValueError` if the observables differ in structure or shape, or if `ts` is needed and missing.
+    `ValueError` if the observables differ in structure or shape or hold no arrays, if `ts` is needed and missing, or if
+    it leaves the times that a trajectory recorded.
     """
     if ts is None:
         recorded = [path.ts for path in (b, a) if isinstance(path, Trajectory)]
@@ -65,6 +72,8 @@ def difference(x: PyTree, y: PyTree, ts: Float[Array, " times"]) -> Comparison:
             "`a` and `b` must have observables of the same structure; got "
             f"{jax.tree.structure(x)} and {jax.tree.structure(y)}. Train with `observe=solution.reduce`."
         )
+    if not jax.tree.leaves(x):
+        raise ValueError("`a` and `b` must have observables that are arrays; they have none.")
     shapes = [(p.shape, q.shape) for p, q in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)]
     for first, second in shapes:
         if first != second:
@@ -75,14 +84,13 @@ def difference(x: PyTree, y: PyTree, ts: Float[Array, " times"]) -> Comparison:
 
 
 def _values(path: diffrax.AbstractPath, ts: Float[Array, " times"]) -> PyTree:
-    if isinstance(path, Trajectory) and path.ts is ts:
-        values = path.observed
-    elif isinstance(path, Trajectory):
-        recorded = path.ts.shape == ts.shape and bool(jnp.all(path.ts == ts))
-        values = path.observed if recorded else jax.vmap(path.evaluate)(ts)
-    else:
-        values = _evaluate(path, ts)
-    return eqx.filter(values, eqx.is_array)
+    if isinstance(path, Trajectory):
+        if path.ts is ts:
+            return eqx.filter(path.observed, eqx.is_array)
+        ts = ts.astype(path.ts.dtype)
+        inside = (ts[0] >= path.ts[0]) & (ts[-1] <= path.ts[-1])
+        ts = require(ts, inside, "`ts` must lie between the first and the last time that the trajectory recorded.")
+    return eqx.filter(_evaluate(path, ts), eqx.is_array)
 
 
 @eqx.filter_jit
@@ -95,5 +103,6 @@ def _norms(x: Array) -> Float[Array, " times"]:
 
 
 def _relative(absolute: Array, x: Array, y: Array) -> Float[Array, " times"]:
-    scale = jnp.maximum(jnp.max(_norms(x)), jnp.max(_norms(y)))
+    norms = jnp.maximum(_norms(x), _norms(y))
+    scale = jnp.max(jnp.where(jnp.isfinite(norms), norms, 0.0))
     return absolute / jnp.where(scale == 0, 1.0, scale)

@@ -21,7 +21,8 @@ def crossing_times(
 
     **Returns:**
 
-    The times, shape `(curves,)`; NaN for a curve that never crosses.
+    The times, shape `(curves,)`; NaN for a curve that never crosses. What is not finite (times after an event) crosses
+    nothing.
     """
     if ts.shape[0] < 2 or values.ndim != 2 or values.shape[0] != ts.shape[0]:
         raise ValueError(
@@ -33,8 +34,8 @@ def crossing_times(
 
 
 def _crossing(ts: Array, curve: Array, level: Array) -> Array:
-    below = curve < level
-    crosses = below[1:] != below[:-1]
+    below, known = curve < level, jnp.isfinite(curve)
+    crosses = (below[1:] != below[:-1]) & known[1:] & known[:-1]
     i = jnp.argmax(crosses)
     x0, x1, t0, t1 = curve[i], curve[i + 1], ts[i], ts[i + 1]
     linear = t0 + (level - x0) * (t1 - t0) / jnp.where(x1 == x0, 1.0, x1 - x0)

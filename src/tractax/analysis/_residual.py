@@ -1,6 +1,6 @@
 """Does a solution satisfy its own differential equation?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +11,10 @@ from ._compare import Comparison, difference
 
 
 def residual(
-    solution: AbstractSolution, ts: ArrayLike, *, vector_field: Callable[[Any, PyTree], PyTree] | None = None
+    solution: AbstractSolution,
+    ts: ArrayLike | Sequence[float],
+    *,
+    vector_field: Callable[[Any, PyTree], PyTree] | None = None,
 ) -> Comparison:
     """Compares the time derivative of a solution with a vector field, without any integrator.
 

@@ -62,7 +62,7 @@ def scaling(
         raise ValueError(f"`sizes` must be at least {needed} different positive numbers; got {sizes}.")
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must lie between 0 and 1; got {confidence}.")
-    samples = [np.atleast_1d(np.asarray(f(size), dtype=float)) for size in x.tolist()]
+    samples = [np.atleast_1d(np.asarray(f(size), dtype=float)) for size in np.asarray(sizes).tolist()]
     errors = np.array([_rms(sample) for sample in samples])
     if np.any(~np.isfinite(errors)) or np.any(errors <= 0):
         raise ValueError(f"`f` must return positive finite errors to fit a power law; got {errors}.")

@@ -25,9 +25,13 @@ def tangent_kernel(
     def outputs(p):
         return jax.vmap(eqx.combine(p, static))(inputs)
 
+    shape = jax.eval_shape(outputs, params).shape
+    if not jax.tree.leaves(params) or len(shape) != 2:
+        raise ValueError(
+            "`model` must have trainable arrays and return a vector for one input; it returned shape "
+            f"{shape[1:]} and has {len(jax.tree.leaves(params))} trainable arrays."
+        )
     jacobian = jax.tree.leaves(jax.jacrev(outputs)(params))
-    if not jacobian or jacobian[0].ndim < 2:
-        raise ValueError("`model` must have trainable arrays and return a vector for one input.")
-    examples, n_out = jax.eval_shape(outputs, params).shape
+    examples, n_out = shape
     flat = jnp.concatenate([leaf.reshape(examples * n_out, -1) for leaf in jacobian], axis=1)
     return (flat @ flat.T).reshape(examples, n_out, examples, n_out)

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool
+from jaxtyping import Array, Bool
 
 _T = TypeVar("_T")
 
@@ -46,7 +46,7 @@ def require(value: _T, ok: Bool[Array, ""] | bool, message: str) -> _T:
     return value
 
 
-def as_float_array(name: str, x: ArrayLike) -> Array:
+def as_float_array(name: str, x: Any) -> Array:
     """`x` as a real floating-point array (integers are converted)."""
     try:
         x = jnp.asarray(x)
@@ -59,13 +59,13 @@ def as_float_array(name: str, x: ArrayLike) -> Array:
     return x
 
 
-def check_finite(name: str, x: ArrayLike) -> Array:
+def check_finite(name: str, x: Any) -> Array:
     """`x` as a float array without NaN or infinity, or an error naming `name`."""
     x = as_float_array(name, x)
     return require(x, jnp.all(jnp.isfinite(x)), f"`{name}` must be finite; it contains NaN or infinity.")
 
 
-def check_matrix(name: str, x: ArrayLike, shape: tuple[int | None, ...] = (None, None)) -> Array:
+def check_matrix(name: str, x: Any, shape: tuple[int | None, ...] = (None, None)) -> Array:
     """`x` as a finite array of the given shape (`None`: any size above zero), or an error naming `name`."""
     x = as_float_array(name, x)
     fits = x.ndim == len(shape) and all(
@@ -77,14 +77,14 @@ def check_matrix(name: str, x: ArrayLike, shape: tuple[int | None, ...] = (None,
     return check_finite(name, x)
 
 
-def check_positive(name: str, x: ArrayLike, *, zero: bool = False) -> Array:
+def check_positive(name: str, x: Any, *, zero: bool = False) -> Array:
     """`x` as a finite float array above zero (or not below it with `zero=True`), or an error naming `name`."""
     x = check_finite(name, x)
     bound = "non-negative" if zero else "positive"
     return require(x, jnp.all(x >= 0 if zero else x > 0), f"`{name}` must be {bound}; got {_show(x)}.")
 
 
-def check_psd(name: str, x: ArrayLike, size: int | None = None) -> Array:
+def check_psd(name: str, x: Any, size: int | None = None) -> Array:
     """`x` as a symmetric positive semi-definite matrix up to rounding, or an error naming `name`."""
     x = check_matrix(name, x, (size, size))
     if x.shape[0] != x.shape[1]:
@@ -98,12 +98,12 @@ def check_psd(name: str, x: ArrayLike, size: int | None = None) -> Array:
     return require(x, lowest >= -rounding, message)
 
 
-def check_times(name: str, ts: ArrayLike, dtype: Any = None) -> Array:
-    """`ts` as a one-dimensional array of finite, non-negative, strictly increasing times."""
+def check_times(name: str, ts: Any, dtype: Any = None) -> Array:
+    """`ts` as a one-dimensional array of finite, non-negative, strictly increasing times (in `dtype`)."""
     ts = check_matrix(name, ts, (None,))
+    ts = ts if dtype is None else ts.astype(dtype)
     ts = require(ts, ts[0] >= 0, f"`{name}` must be non-negative; it starts at {_show(ts[0])}.")
-    ts = require(ts, jnp.all(ts[1:] > ts[:-1]), f"`{name}` must increase strictly.")
-    return ts if dtype is None else ts.astype(dtype)
+    return require(ts, jnp.all(ts[1:] > ts[:-1]), f"`{name}` must increase strictly (in {ts.dtype}).")
 
 
 def check_key(key: Any) -> None:

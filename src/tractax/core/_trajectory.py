@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from ._checks import require
 from ._result import RESULTS
 
 
@@ -43,9 +44,33 @@ class Trajectory(diffrax.AbstractPath):
         return self.ts[-1]
 
     def evaluate(self, t0: ArrayLike, t1: ArrayLike | None = None, left: bool = True) -> PyTree:
-        """The observables at `t0`, linearly interpolated; with `t1`, the increment from `t0` to `t1`."""
-        if t1 is not None:
-            return jax.tree.map(jnp.subtract, self.evaluate(t1), self.evaluate(t0))
+        """The observables at `t0`, linearly interpolated; with `t1`, the increment from `t0` to `t1`.
+
+        **Raises:**
+
+        `ValueError` for a time that is no scalar, or outside the recorded times.
+        """
         arrays, static = eqx.partition(self.observed, eqx.is_array)
-        path = diffrax.LinearInterpolation(self.ts, arrays)
-        return eqx.combine(path.evaluate(jnp.asarray(t0, self.ts.dtype), left=left), static)
+        if t1 is not None:
+            change = jax.tree.map(jnp.subtract, self._interpolate(arrays, t1), self._interpolate(arrays, t0))
+            return eqx.combine(change, static)
+        return eqx.combine(self._interpolate(arrays, t0), static)
+
+    def _interpolate(self, arrays: PyTree, t: ArrayLike) -> PyTree:
+        t = jnp.asarray(t, self.ts.dtype)
+        if t.ndim != 0:
+            raise ValueError(f"`t0` must be one time, a scalar; got shape {t.shape}. Use jax.vmap(trajectory.evaluate).")
+        inside = (t >= self.ts[0]) & (t <= self.ts[-1])
+        t = require(t, inside, "`t0` must lie between the first and the last recorded time.")
+        last = self.ts.shape[0] - 1
+        after = jnp.clip(jnp.searchsorted(self.ts, t), min(1, last), last)
+        before = jnp.maximum(after - 1, 0)
+        gap = self.ts[after] - self.ts[before]
+        weight = jnp.where(gap == 0, 0.0, (t - self.ts[before]) / jnp.where(gap == 0, 1.0, gap))
+
+        def between(x: Array) -> Array:
+            w = weight.astype(x.dtype)
+            # At a recorded time a missing neighbour (inf) has no say.
+            return jnp.where(w == 0, x[before], jnp.where(w == 1, x[after], (1 - w) * x[before] + w * x[after]))
+
+        return jax.tree.map(between, arrays)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..core import check_finite, check_matrix, check_positive, require
@@ -185,7 +186,7 @@ def _hidden_bases(hidden: Sequence[int], k: int, key: PRNGKeyArray | None, dtype
 
 
 def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(sizes)
+    sizes = tuple(int(n) if isinstance(n, np.integer) else n for n in sizes)
     if len(sizes) < 2 or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in sizes):
         raise ValueError(f"`sizes` must be two or more whole layer sizes of at least 1, input first; got {sizes}.")
     return sizes

@@ -44,8 +44,15 @@ class GradientDescent(AbstractStepRule[optax.OptState]):
         time_per_step: ArrayLike | None = None,
         batch_size: int | None = None,
     ):
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, or None for the full loss; got {batch_size}.")
+        if not isinstance(optimiser, optax.GradientTransformation) and not callable(optimiser):
+            raise ValueError(
+                "`optimiser` must be an optax transformation or a function from a learning rate to one, such as "
+                f"optax.adam; got {optimiser!r}."
+            )
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(
+                f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size}."
+            )
         self.learning_rate = check_positive("learning_rate", learning_rate)
         step = learning_rate if time_per_step is None else time_per_step
         self.time_per_step = check_positive("time_per_step", step)
@@ -65,22 +72,27 @@ class GradientDescent(AbstractStepRule[optax.OptState]):
 
     def init(self, params: PyTree) -> optax.OptState:
         """The optimiser's state."""
-        return self._transformation(params).init(params)
+        with jax.numpy_dtype_promotion("standard"):
+            return self._transformation(params).init(params)
 
     def step(
         self, params: PyTree, state: optax.OptState, objective: Objective, *, key: PRNGKeyArray | None
     ) -> tuple[PyTree, optax.OptState]:
         """One update of the optimiser."""
-        if self.batch_size is None:
-            gradient = objective.gradient(params)
-        else:
-            check_key(key)
-            task = objective.task
-            if not isinstance(task, AbstractSampledTask):
-                raise ValueError(
-                    f"`batch_size` needs a task that can be sampled (tx.AbstractSampledTask); got {type(task).__name__}."
-                )
-            batch = task.sample(key, self.batch_size)
-            gradient = jax.grad(lambda p: task.batch_loss(objective.model(p), batch))(params)
-        updates, state = self._transformation(params).update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
+        loss = objective.loss if self.batch_size is None else self._batch_loss(objective, key, self.batch_size)
+        value, gradient = jax.value_and_grad(loss)(params)
+        # Line searches ask for the loss itself. Many optimisers rely on promotion.
+        transformation = optax.with_extra_args_support(self._transformation(params))
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = transformation.update(gradient, state, params, value=value, grad=gradient, value_fn=loss)
+            return optax.apply_updates(params, updates), state
+
+    def _batch_loss(self, objective: Objective, key: PRNGKeyArray | None, size: int) -> Callable[[PyTree], Array]:
+        check_key(key)
+        task = objective.task
+        if not isinstance(task, AbstractSampledTask):
+            raise ValueError(
+                f"`batch_size` needs a task that can be sampled (tx.AbstractSampledTask); got {type(task).__name__}."
+            )
+        batch = task.sample(key, size)
+        return lambda params: task.batch_loss(objective.model(params), batch)

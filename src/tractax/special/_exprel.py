@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from ..core import as_float_array
+
 
 @jax.custom_jvp
 def exprel(x: ArrayLike) -> Float[Array, "..."]:
@@ -14,7 +16,7 @@ def exprel(x: ArrayLike) -> Float[Array, "..."]:
     It measures the time that an exponential process effectively had: $\\int_0^t e^{-rs}\\,ds = t\\,$`exprel(-r t)`,
     for every rate including zero.
     """
-    x = jnp.asarray(x)
+    x = as_float_array("x", x)
     safe = jnp.where(x == 0, 1.0, x)
     return jnp.where(x == 0, 1.0, jnp.expm1(safe) / safe)
 

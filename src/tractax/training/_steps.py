@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..core import RESULTS, AbstractStepRule, Objective, Trajectory, check_key
-from ._observe import observer, split
+from ._observe import all_finite, observer, split
 
 # Copies of the state kept when a run is differentiated in reverse; more saves time, fewer saves memory.
 _CHECKPOINTS = 64
@@ -38,25 +38,24 @@ def iterate(
     else:
         kind = {"kind": "checkpointed", "checkpoints": getattr(adjoint, "checkpoints", None) or _CHECKPOINTS}
 
-    def advance(carry, count):
+    # Meters start from a number of the default precision.
+    total = jnp.maximum(counts[-1], 1).astype(jnp.result_type(float))
+
+    def body(carry):
         step, params, state, progress = carry
+        step_key = jax.random.fold_in(key, step) if rule.random else None  # pyright: ignore
+        params, state = rule.step(params, state, objective, key=step_key)
+        step = step + 1
+        return step, params, state, meter.step(progress, step.astype(total.dtype) / total)
 
-        def body(carry):
-            step, params, state = carry
-            step_key = jax.random.fold_in(key, step) if rule.random else None  # pyright: ignore
-            params, state = rule.step(params, state, objective, key=step_key)
-            return step + 1, params, state
-
-        carry = eqxi.while_loop(lambda carry: carry[0] < count, body, (step, params, state), **kind)
-        step, params, state = carry
-        progress = meter.step(progress, step.astype(ts.dtype) / jnp.maximum(counts[-1], 1).astype(ts.dtype))
-        return (step, params, state, progress), arrays_of(objective.model(params))
+    def advance(carry, count):
+        carry = eqxi.while_loop(lambda carry: carry[0] < count, body, carry, **kind)
+        return carry, arrays_of(objective.model(carry[1]))
 
     start = (jnp.asarray(0, jnp.int32), params, rule.init(params), meter.init())
     (step, params, _, progress), observed = jax.lax.scan(advance, start, counts)
     meter.close(progress)
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
-    result = RESULTS.where(finite, RESULTS.successful, RESULTS.diverged)
+    result = RESULTS.where(all_finite(params), RESULTS.successful, RESULTS.diverged)
     stats = {"num_steps": step}
     final = objective.model(params)
     return Trajectory(counts.astype(ts.dtype) * time_per_step, eqx.combine(observed, static), final, stats, result)

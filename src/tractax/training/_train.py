@@ -1,7 +1,6 @@
 """Simulate one training run."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import diffrax
 import equinox as eqx
@@ -20,6 +19,7 @@ from ..core import (
     succeeded,
 )
 from ._flow import integrate
+from ._observe import check_observe
 from ._steps import iterate
 
 Observable = PyTree[Callable[[PyTree], PyTree]]
@@ -29,7 +29,7 @@ def train(
     model: PyTree,
     task: AbstractTask,
     rule: AbstractRule,
-    ts: ArrayLike,
+    ts: ArrayLike | Sequence[float],
     *,
     observe: Observable | None = None,
     key: PRNGKeyArray | None = None,
@@ -54,8 +54,9 @@ def train(
     - `rule`: a flow rule (`tx.GradientFlow`), integrated by diffrax, or a step rule (`tx.GradientDescent`), iterated.
     - `ts`: the times to record at, shape `(times,)`, non-negative and increasing, in units of flow time. A step rule
       records after the nearest whole number of steps, `round(t / rule.time_per_step)`.
-    - `observe`: a function of the model, or a PyTree of them; `None` records the loss. Pass bound methods
-      (`task.loss`, `solution.reduce`) or functions defined once, so that repeated calls reuse the compiled program.
+    - `observe`: a function of the model, or a PyTree of them; `None` records the loss. Numbers are recorded as floats.
+      Pass bound methods (`task.loss`, `solution.reduce`) or functions defined once, so that repeated calls reuse the
+      compiled program.
     - `key`: a PRNG key, needed by random rules only.
     - `solver`, `stepsize_controller`, `dt0`, `event`, `adjoint`, `max_steps`, `throw`, `progress_meter`: as in
       `diffrax.diffeqsolve`. Defaults: `Tsit5`; `PIDController` with `rtol=1e-8, atol=1e-12` (float32: `1e-5, 1e-8`);
@@ -72,27 +73,29 @@ def train(
     rule cannot use. A run that fails raises an error with its causes and remedies, or with `throw=False` returns with
     its `result` set.
     """
-    ts = check_times("ts", ts)
     params, static = eqx.partition(model, eqx.is_inexact_array)
     leaves = jax.tree.leaves(params)
+    if not isinstance(task, AbstractTask):
+        raise ValueError(f"`task` must be a task, a subclass of tx.AbstractTask; got {type(task).__name__}.")
     if not leaves:
         raise ValueError("`model` must contain floating-point arrays to train; it has none.")
-    ts = ts.astype(jnp.finfo(jnp.result_type(*leaves)).dtype)
+    ts = check_times("ts", ts, jnp.finfo(jnp.result_type(*leaves)).dtype)
     objective = Objective(task, static)
     observe = task.loss if observe is None else observe
+    check_observe(observe)
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
     if isinstance(rule, AbstractFlowRule):
         options = {
             "solver": diffrax.Tsit5() if solver is None else solver,
-            "stepsize_controller": _controller(ts.dtype) if stepsize_controller is None else stepsize_controller,
-            "dt0": dt0,
+            # An array, since a Python number would be compiled into the program.
+            "dt0": None if dt0 is None else jnp.asarray(dt0, ts.dtype),
             "event": event,
             "adjoint": adjoint,
             "max_steps": 2**17 if max_steps is None else max_steps,
             "progress_meter": meter,
         }
-        trajectory = integrate(params, objective, rule, ts, observe, key, options)
+        trajectory = integrate(params, objective, rule, ts, observe, key, stepsize_controller, options)
     elif isinstance(rule, AbstractStepRule):
         unused = {
             "solver": solver,
@@ -108,11 +111,6 @@ def train(
     else:
         raise ValueError(f"`rule` must be a flow rule or a step rule, such as tx.GradientFlow(); got {rule!r}.")
     return _error_if_failed(trajectory) if throw else trajectory
-
-
-def _controller(dtype: Any) -> diffrax.PIDController:
-    double = dtype == jnp.float64
-    return diffrax.PIDController(rtol=1e-8 if double else 1e-5, atol=1e-12 if double else 1e-8)
 
 
 def _error_if_failed(trajectory: Trajectory) -> Trajectory:
