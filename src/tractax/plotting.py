@@ -40,7 +40,7 @@ def new_figure(width: float = 9.0, height: float = 3.6) -> Any:
 def overlay(
     axes: Any,
     ts: ArrayLike,
-    theory: ArrayLike,
+    theory: ArrayLike | None,
     simulation: ArrayLike,
     labels: Sequence[str],
     *,
@@ -53,22 +53,35 @@ def overlay(
 
     - `axes`: matplotlib axes.
     - `ts`: times, shape `(times,)`.
-    - `theory`, `simulation`: shape `(times, curves)`.
+    - `theory`, `simulation`: shape `(times, curves)`; `None` where there is no theory.
     - `labels`: one for each curve; at most ten are named in the legend.
     - `simulated_ts`: the times of the simulation, if they differ from `ts`.
     - `markers`: about how many markers a curve gets.
     """
     import matplotlib
 
-    ts, theory, simulation = np.asarray(ts), np.asarray(theory), np.asarray(simulation)
+    ts, simulation = np.asarray(ts), np.asarray(simulation)
+    lines = None if theory is None else np.asarray(theory)
     marked = ts if simulated_ts is None else np.asarray(simulated_ts)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(theory.shape[1], 1)))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(simulation.shape[1], 1)))
     every = max(1, marked.size // markers)
     for i, (colour, label) in enumerate(zip(colours, labels, strict=True)):
-        axes.plot(ts, theory[:, i], color=colour, label=label if i < 10 else None)
-        axes.plot(marked[::every], simulation[::every, i], "o", color=colour, mfc="white", ms=4, ls="none")
-    axes.plot([], [], color="0.3", label="theory")
+        named = label if i < 10 else None
+        if lines is not None:
+            axes.plot(ts, lines[:, i], color=colour, label=named)
+        axes.plot(
+            marked[::every],
+            simulation[::every, i],
+            "o",
+            color=colour,
+            mfc="white",
+            ms=4,
+            label=named if lines is None else None,
+        )
+    if lines is not None:
+        axes.plot([], [], color="0.3", label="theory")
     axes.plot([], [], "o", color="0.3", mfc="white", ms=4, ls="none", label="simulation")
+    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8)
 
 

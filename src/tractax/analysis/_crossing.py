@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 
+@jax.jit
 def crossing_times(
     ts: Float[Array, " times"], values: Float[Array, "times curves"], levels: ArrayLike
 ) -> Float[Array, " curves"]:

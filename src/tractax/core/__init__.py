@@ -24,3 +24,4 @@ from ._solution import Kind as Kind
 from ._task import AbstractSampledTask as AbstractSampledTask
 from ._task import AbstractTask as AbstractTask
 from ._trajectory import Trajectory as Trajectory
+from ._trajectory import error_if_failed as error_if_failed

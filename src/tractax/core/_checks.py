@@ -5,12 +5,13 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 _T = TypeVar("_T")
 
 
-def concrete(ok: Bool[Array, ""] | bool) -> bool | None:
+def concrete(ok: Any) -> bool | None:
     """The truth value of `ok`, or `None` where it is being traced and not yet known."""
     try:
         return bool(ok)
@@ -18,7 +19,7 @@ def concrete(ok: Bool[Array, ""] | bool) -> bool | None:
         return None
 
 
-def require(value: _T, ok: Bool[Array, ""] | bool, message: str) -> _T:
+def require(value: _T, ok: Bool[Array, ""] | bool | np.bool_, message: str) -> _T:
     """Returns `value`, having checked that `ok` holds.
 
     Known values raise a plain `ValueError`; under `jax.jit` or `jax.vmap` the check becomes an `equinox.error_if`
@@ -59,10 +60,18 @@ def as_float_array(name: str, x: Any) -> Array:
     return x
 
 
+def look(x: Array) -> Any:
+    """`x` as a NumPy array where its values are known, which is looked at much faster than a JAX array."""
+    try:
+        return np.asarray(x)
+    except jax.errors.TracerArrayConversionError:
+        return x
+
+
 def check_finite(name: str, x: Any) -> Array:
     """`x` as a float array without NaN or infinity, or an error naming `name`."""
     x = as_float_array(name, x)
-    return require(x, jnp.all(jnp.isfinite(x)), f"`{name}` must be finite; it contains NaN or infinity.")
+    return require(x, (abs(look(x)) < jnp.inf).all(), f"`{name}` must be finite; it contains NaN or infinity.")
 
 
 def check_matrix(name: str, x: Any, shape: tuple[int | None, ...] = (None, None)) -> Array:
@@ -81,7 +90,8 @@ def check_positive(name: str, x: Any, *, zero: bool = False) -> Array:
     """`x` as a finite float array above zero (or not below it with `zero=True`), or an error naming `name`."""
     x = check_finite(name, x)
     bound = "non-negative" if zero else "positive"
-    return require(x, jnp.all(x >= 0 if zero else x > 0), f"`{name}` must be {bound}; got {_show(x)}.")
+    seen = look(x)
+    return require(x, (seen >= 0 if zero else seen > 0).all(), f"`{name}` must be {bound}; got {_show(seen)}.")
 
 
 def check_psd(name: str, x: Any, size: int | None = None) -> Array:
@@ -102,8 +112,9 @@ def check_times(name: str, ts: Any, dtype: Any = None) -> Array:
     """`ts` as a one-dimensional array of finite, non-negative, strictly increasing times (in `dtype`)."""
     ts = check_matrix(name, ts, (None,))
     ts = ts if dtype is None else ts.astype(dtype)
-    ts = require(ts, ts[0] >= 0, f"`{name}` must be non-negative; it starts at {_show(ts[0])}.")
-    return require(ts, jnp.all(ts[1:] > ts[:-1]), f"`{name}` must increase strictly (in {ts.dtype}).")
+    seen = look(ts)
+    ts = require(ts, seen[0] >= 0, f"`{name}` must be non-negative; it starts at {_show(seen[0])}.")
+    return require(ts, (seen[1:] > seen[:-1]).all(), f"`{name}` must increase strictly (in {ts.dtype}).")
 
 
 def check_key(key: Any) -> None:
@@ -112,7 +123,7 @@ def check_key(key: Any) -> None:
         raise ValueError("`key` must be a JAX PRNG key for a random rule; got None. Pass `key=jax.random.key(0)`.")
 
 
-def _show(x: Array) -> str:
+def _show(x: Any) -> str:
     try:
         return str(x.item()) if x.ndim == 0 else str(x)
     except jax.errors.ConcretizationTypeError:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ._checks import require
-from ._result import RESULTS
+from ._result import RESULTS, succeeded
 
 
 class Trajectory(diffrax.AbstractPath):
@@ -74,3 +74,10 @@ class Trajectory(diffrax.AbstractPath):
             return jnp.where(w == 0, x[before], jnp.where(w == 1, x[after], (1 - w) * x[before] + w * x[after]))
 
         return jax.tree.map(between, arrays)
+
+
+def error_if_failed(trajectory: Trajectory) -> Trajectory:
+    """The trajectory, or its result's message as a run-time error if the run failed."""
+    arrays, static = eqx.partition(trajectory, eqx.is_array)
+    failed = jnp.logical_not(succeeded(trajectory.result))
+    return eqx.combine(trajectory.result.error_if(arrays, failed), static)

@@ -1,5 +1,6 @@
 """Deep linear networks: nonlinear learning dynamics, solved exactly."""
 
+from ._base import AbstractLinearSolution as AbstractLinearSolution
 from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
 from ._initialise import aligned as aligned

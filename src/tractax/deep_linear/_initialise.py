@@ -1,5 +1,6 @@
 """Initial weights of deep linear networks. `sizes` are layer sizes, input first."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -157,6 +158,7 @@ def lambda_balanced(sizes: Sequence[int], *, lam: ArrayLike, scale: ArrayLike, k
     return DeepLinear(tuple(jnp.where(lam >= 0, p, q) for p, q in zip(choices[0], choices[-1], strict=True)))
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def haar(key: PRNGKeyArray, rows: int, columns: int, dtype) -> Float[Array, "rows columns"]:
     """A Haar-distributed matrix with orthonormal columns (rows, if there are fewer of them)."""
     if rows < columns:

@@ -220,6 +220,7 @@ def _product(rate: Array, t: Array) -> Array:
     return jnp.where(rate == 0, 0.0, rate * t)
 
 
+@jax.jit
 def _eigenbasis(sigma: Array, lam: Array) -> tuple[Array, Array, Array]:
     """Eigenvalues of F in decreasing order, and the input and output parts of its eigenvectors, one a column.
 
@@ -249,6 +250,7 @@ def _eigenbasis(sigma: Array, lam: Array) -> tuple[Array, Array, Array]:
     )
 
 
+@jax.jit
 def _echelon(a: Array) -> tuple[Array, Array]:
     """Rotates the columns of `a` to echelon form; returns it, and the pivot row of each column.
 

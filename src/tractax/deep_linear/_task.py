@@ -123,7 +123,10 @@ class LinearTask(AbstractTask):
 
     def loss_of_map(self, product: Float[Array, "out in"]) -> Float[Array, ""]:
         """The loss of a linear map."""
-        return jnp.sum((product - self.optimum) * self.gradient_of_map(product)) / 2 + self.floor
+        error = product - self.optimum
+        if self.input_covariance is None:
+            return jnp.sum(error**2) / 2 + self.floor
+        return jnp.sum(error * (error @ self.input_covariance)) / 2 + self.floor
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The loss of a `DeepLinear` network, or of any other model that is linear in its input."""

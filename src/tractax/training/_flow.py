@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import RESULTS, AbstractFlowRule, Objective, Trajectory
+from ..core import RESULTS, AbstractFlowRule, Objective, Trajectory, error_if_failed
 from ._observe import all_finite, observer, split
 
 
@@ -23,6 +23,7 @@ def integrate(
     observe: PyTree[Callable],
     key: PRNGKeyArray | None,
     stepsize_controller: diffrax.AbstractStepSizeController | None,
+    throw: bool,
     options: dict[str, Any],
 ) -> Trajectory:
     """One `diffrax.diffeqsolve` that saves observables at `ts` and the state at the end."""
@@ -51,7 +52,8 @@ def integrate(
     if stepsize_controller is None:
         diverged = diverged | (solution.result == diffrax.RESULTS.dt_min_reached)
     result = RESULTS.where(diverged, RESULTS.diverged, RESULTS.promote(solution.result))
-    return Trajectory(ts, eqx.combine(observed, static), objective.model(last), solution.stats, result)
+    trajectory = Trajectory(ts, eqx.combine(observed, static), objective.model(last), solution.stats, result)
+    return error_if_failed(trajectory) if throw else trajectory
 
 
 def _controller(t1: Array) -> diffrax.PIDController:

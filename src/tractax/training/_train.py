@@ -16,7 +16,6 @@ from ..core import (
     Objective,
     Trajectory,
     check_times,
-    succeeded,
 )
 from ._flow import integrate
 from ._observe import check_observe
@@ -95,8 +94,8 @@ def train(
             "max_steps": 2**17 if max_steps is None else max_steps,
             "progress_meter": meter,
         }
-        trajectory = integrate(params, objective, rule, ts, observe, key, stepsize_controller, options)
-    elif isinstance(rule, AbstractStepRule):
+        return integrate(params, objective, rule, ts, observe, key, stepsize_controller, throw, options)
+    if isinstance(rule, AbstractStepRule):
         unused = {
             "solver": solver,
             "stepsize_controller": stepsize_controller,
@@ -107,13 +106,5 @@ def train(
         given = [name for name, option in unused.items() if option is not None]
         if given:
             raise ValueError(f"`{given[0]}` applies to flow rules only; {type(rule).__name__} takes discrete steps.")
-        trajectory = iterate(params, objective, rule, ts, observe, key, adjoint, meter)
-    else:
-        raise ValueError(f"`rule` must be a flow rule or a step rule, such as tx.GradientFlow(); got {rule!r}.")
-    return _error_if_failed(trajectory) if throw else trajectory
-
-
-def _error_if_failed(trajectory: Trajectory) -> Trajectory:
-    arrays, static = eqx.partition(trajectory, eqx.is_array)
-    failed = jnp.logical_not(succeeded(trajectory.result))
-    return eqx.combine(trajectory.result.error_if(arrays, failed), static)
+        return iterate(params, objective, rule, ts, observe, key, adjoint, throw, meter)
+    raise ValueError(f"`rule` must be a flow rule or a step rule, such as tx.GradientFlow(); got {rule!r}.")
