@@ -17,6 +17,9 @@ class Problem:
     - `agreement`: largest relative error against a tight simulation.
     - `residual`: largest relative residual of the differential equation; `None` if the state obeys none.
     - `late`: a time at which `limit` is reached to 1e-6; `None` if theory has no limit.
+
+    The checks ask for no time beyond the horizon of the solution, its `t1`, except to see that it refuses. The dense
+    output of a reduced flow needs a larger `residual`: about 1e-7.
     """
 
     name: str

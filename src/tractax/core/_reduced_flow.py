@@ -1,0 +1,106 @@
+"""Theories without a closed form: a reduced flow, integrated once, is then a function of time."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from ._checks import check_positive, require
+from ._result import RESULTS
+from ._solution import AbstractSolution
+
+_State = TypeVar("_State")
+
+
+class AbstractReducedFlow(AbstractSolution[_State]):
+    """A solution that was integrated up to the time `t1`, its horizon; later times raise.
+
+    A theory puts `path = integrate_flow(vector_field, initial, t1)` into its `from_model(..., t1=...)`, and writes
+    `reduce` and `vector_field` as every solution does. The time derivative is that of the stored polynomials, so
+    `tx.residual` says how well the integration went.
+    """
+
+    path: eqx.AbstractVar[diffrax.DenseInterpolation]
+
+    @property
+    def t1(self) -> Float[Array, ""]:
+        """The horizon."""
+        return self.path.t1
+
+    def state(self, t: Float[Array, ""]) -> _State:
+        """The state at time `t <= t1`."""
+        t = t.astype(self.path.ts.dtype)
+        message = f"`t0` must not exceed t1, the horizon of {type(self).__name__}; pass a larger one to from_model."
+        return self.path.evaluate(require(t, t <= self.t1, message))
+
+
+def integrate_flow(
+    vector_field: Callable[[Any, PyTree], PyTree],
+    initial: PyTree[Float[Array, "..."]],
+    t1: ArrayLike,
+    *,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    max_steps: int = 1024,
+) -> diffrax.DenseInterpolation:
+    """Integrates `y' = vector_field(t, y)` from time zero to `t1`.
+
+    **Arguments:**
+
+    - `vector_field`: a function of `(t, y)`. Bind parameters with `equinox.Partial` rather than a lambda, so that
+      repeated calls reuse the compiled program.
+    - `initial`: `y` at time zero, float arrays of one dtype.
+    - `t1`: the horizon, positive.
+    - `solver`, `stepsize_controller`, `adjoint`: as in `diffrax.diffeqsolve`. Defaults: `Dopri8`, whose dense output is
+      as accurate as its steps; `PIDController` with `rtol=1e-12, atol=1e-14` (float32: `1e-6, 1e-9`);
+      `RecursiveCheckpointAdjoint`.
+    - `max_steps`: of the solver. Memory for all of them, some 14 copies of `y` each, is set aside.
+
+    **Returns:**
+
+    A `diffrax.DenseInterpolation` on `[0, t1]`.
+
+    **Raises:**
+
+    `ValueError` if `t1` is not positive or the integration fails.
+    """
+    t1 = check_positive("t1", t1)
+    if t1.ndim != 0:
+        raise ValueError(f"`t1` must be one time, a scalar; got shape {t1.shape}.")
+    dtype = jnp.result_type(*jax.tree.leaves(initial))
+    if stepsize_controller is None:
+        double = dtype == jnp.float64
+        stepsize_controller = diffrax.PIDController(rtol=1e-12 if double else 1e-6, atol=1e-14 if double else 1e-9)
+    solver = diffrax.Dopri8() if solver is None else solver
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    path, result = _integrate(vector_field, initial, t1.astype(dtype), solver, stepsize_controller, adjoint, max_steps)
+    message = (
+        f"The reduced flow could not be integrated up to `t1` in {max_steps} steps: it diverges, is stiff, or needs a "
+        "larger `max_steps`."
+    )
+    arrays, static = eqx.partition(path, eqx.is_array)
+    return eqx.combine(require(arrays, result == RESULTS.successful, message), static)
+
+
+@eqx.filter_jit
+def _integrate(vector_field, initial, t1, solver, stepsize_controller, adjoint, max_steps):
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, field: field(t, y)),
+        solver,
+        t0=0.0,
+        t1=t1,
+        dt0=None,
+        y0=initial,
+        args=vector_field,
+        saveat=diffrax.SaveAt(dense=True),
+        stepsize_controller=stepsize_controller,
+        adjoint=adjoint,
+        max_steps=max_steps,
+        throw=False,
+    )
+    return solution.interpolation, RESULTS.promote(solution.result)
