@@ -3,7 +3,15 @@
 A file per theory lists its problems in `PROBLEMS`; a new theory adds its file here.
 """
 
-from . import lambda_balanced_riccati, two_layer_modes
+from . import (
+    lambda_balanced_riccati,
+    linear_regression,
+    two_layer_modes,
+)
 from ._problem import Problem as Problem
 
-PROBLEMS: tuple[Problem, ...] = (*two_layer_modes.PROBLEMS, *lambda_balanced_riccati.PROBLEMS)
+PROBLEMS: tuple[Problem, ...] = (
+    *lambda_balanced_riccati.PROBLEMS,
+    *linear_regression.PROBLEMS,
+    *two_layer_modes.PROBLEMS,
+)

@@ -3,6 +3,7 @@
 from ._base import AbstractLinearSolution as AbstractLinearSolution
 from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
+from ._high_dim_regression import HighDimRegression as HighDimRegression
 from ._initialise import aligned as aligned
 from ._initialise import balanced as balanced
 from ._initialise import balanced_factors as balanced_factors
@@ -13,7 +14,14 @@ from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
 from ._lambda_balanced_riccati import Correlations as Correlations
 from ._lambda_balanced_riccati import LambdaBalancedRiccati as LambdaBalancedRiccati
+from ._linear_regression import LinearRegressionFlow as LinearRegressionFlow
+from ._linear_regression import RegressionState as RegressionState
 from ._network import DeepLinear as DeepLinear
+from ._regression_task import RegressionErrors as RegressionErrors
+from ._regression_task import RegressionTask as RegressionTask
+from ._spectrum import Spectrum as Spectrum
+from ._spectrum import empirical_spectrum as empirical_spectrum
+from ._spectrum import marchenko_pastur as marchenko_pastur
 from ._task import LinearTask as LinearTask
 from ._two_layer_modes import Modes as Modes
 from ._two_layer_modes import TwoLayerModes as TwoLayerModes

@@ -1,6 +1,13 @@
 """Deep linear networks: one file per theory, in the order of the documentation."""
 
-from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
 from ._two_layer_modes import TwoLayerModesSystem
+from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
+from ._linear_regression import LinearRegressionSystem
+from ._high_dim_regression import HighDimRegressionSystem
 
-SYSTEMS = (TwoLayerModesSystem(), LambdaBalancedRiccatiSystem())
+SYSTEMS = (
+    TwoLayerModesSystem(),
+    LambdaBalancedRiccatiSystem(),
+    LinearRegressionSystem(),
+    HighDimRegressionSystem(),
+)
