@@ -11,6 +11,11 @@ from ._initialise import lambda_balanced as lambda_balanced
 from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
 from ._network import DeepLinear as DeepLinear
+from ._saddle_to_saddle import SaddleToSaddle as SaddleToSaddle
+from ._saddle_to_saddle import Staircase as Staircase
+from ._saddle_to_saddle import dependence_violation as dependence_violation
+from ._saddle_to_saddle import hidden_units as hidden_units
+from ._saddle_to_saddle import unit_dependences as unit_dependences
 from ._task import LinearTask as LinearTask
 from ._two_layer_modes import Modes as Modes
 from ._two_layer_modes import TwoLayerModes as TwoLayerModes
