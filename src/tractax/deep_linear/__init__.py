@@ -19,6 +19,11 @@ from ._linear_regression import RegressionState as RegressionState
 from ._network import DeepLinear as DeepLinear
 from ._regression_task import RegressionErrors as RegressionErrors
 from ._regression_task import RegressionTask as RegressionTask
+from ._saddle_to_saddle import SaddleToSaddle as SaddleToSaddle
+from ._saddle_to_saddle import Staircase as Staircase
+from ._saddle_to_saddle import dependence_violation as dependence_violation
+from ._saddle_to_saddle import hidden_units as hidden_units
+from ._saddle_to_saddle import unit_dependences as unit_dependences
 from ._spectrum import Spectrum as Spectrum
 from ._spectrum import empirical_spectrum as empirical_spectrum
 from ._spectrum import marchenko_pastur as marchenko_pastur

@@ -1,13 +1,15 @@
 """Deep linear networks: one file per theory, in the order of the documentation."""
 
-from ._two_layer_modes import TwoLayerModesSystem
+from ._high_dim_regression import HighDimRegressionSystem
 from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
 from ._linear_regression import LinearRegressionSystem
-from ._high_dim_regression import HighDimRegressionSystem
+from ._saddle_to_saddle import SaddleToSaddleSystem
+from ._two_layer_modes import TwoLayerModesSystem
 
 SYSTEMS = (
     TwoLayerModesSystem(),
     LambdaBalancedRiccatiSystem(),
     LinearRegressionSystem(),
     HighDimRegressionSystem(),
+    SaddleToSaddleSystem(),
 )
