@@ -11,6 +11,14 @@ from ._initialise import lambda_balanced as lambda_balanced
 from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
 from ._network import DeepLinear as DeepLinear
+from ._regression_task import RegressionTask as RegressionTask
+from ._sgd_stability import ThresholdBounds as ThresholdBounds
+from ._sgd_stability import per_example_gradients as per_example_gradients
+from ._sgd_stability import sgd_growth as sgd_growth
+from ._sgd_stability import sgd_l1_bound as sgd_l1_bound
+from ._sgd_stability import sgd_moment_step as sgd_moment_step
+from ._sgd_stability import sgd_threshold as sgd_threshold
+from ._sgd_stability import sgd_threshold_bounds as sgd_threshold_bounds
 from ._task import LinearTask as LinearTask
 from ._two_layer_modes import Modes as Modes
 from ._two_layer_modes import TwoLayerModes as TwoLayerModes

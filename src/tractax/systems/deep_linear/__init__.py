@@ -1,5 +1,6 @@
 """Deep linear networks: one file per theory, in the order of the documentation."""
 
+from ._sgd_stability import SGDStabilitySystem
 from ._two_layer_modes import TwoLayerModesSystem
 
-SYSTEMS = (TwoLayerModesSystem(),)
+SYSTEMS = (TwoLayerModesSystem(), SGDStabilitySystem())
