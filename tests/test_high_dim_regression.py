@@ -12,7 +12,7 @@ from tractax.deep_linear import (
     DeepLinear,
     HighDimRegression,
     LinearRegressionFlow,
-    RegressionTask,
+    TeacherRegression,
     empirical_spectrum,
     gaussian,
     marchenko_pastur,
@@ -113,7 +113,7 @@ def test_exact_average_at_given_inputs(n_in, examples, decay, getkey):
         teacher_key, noise_key, start_key = jax.random.split(key, 3)
         teacher = 1.5 * jax.random.normal(teacher_key, (n_in,))
         targets = teacher @ inputs + 0.5 * jax.random.normal(noise_key, (examples,))
-        task = RegressionTask(inputs, targets, teacher, 0.25)
+        task = TeacherRegression(inputs, targets, teacher, 0.25)
         model = gaussian((n_in, 1), scale=0.7, key=start_key)
         solution = LinearRegressionFlow.from_model(model, task, tx.GradientFlow(2.0, decay))
         return jax.vmap(solution.evaluate)(ts).errors
@@ -135,7 +135,7 @@ def test_exact_average_at_given_inputs(n_in, examples, decay, getkey):
 
 
 def test_one_trained_network_is_near_the_limit(getkey):
-    task = RegressionTask.draw(200, 300, noise_scale=0.4, key=getkey())
+    task = TeacherRegression.draw(200, 300, noise_scale=0.4, key=getkey())
     model = gaussian((200, 1), scale=0.5, key=getkey())
     solution = HighDimRegression.from_model(model, task)
     trained = tx.train(model, task, tx.GradientFlow(), jnp.linspace(0.0, 20.0, 5), observe=solution.reduce)
@@ -230,14 +230,14 @@ def test_gradient_in_the_load():
 
 
 def test_refuses_what_it_does_not_cover(getkey):
-    task = RegressionTask.draw(100, 150, noise_scale=0.4, key=getkey())
+    task = TeacherRegression.draw(100, 150, noise_scale=0.4, key=getkey())
     model = DeepLinear((jnp.zeros((1, 100)),))
     assert all(bool(a.holds) for a in HighDimRegression.assumptions(model, task))
-    scaled = RegressionTask(3 * task.inputs, task.targets, task.teacher)
+    scaled = TeacherRegression(3 * task.inputs, task.targets, task.teacher)
     with pytest.raises(ValueError, match=r"variance 1/N.*FAILS"):
         HighDimRegression.from_model(model, scaled)
     spread = jnp.concatenate([jnp.full(50, 1.4), jnp.full(50, 0.2)])
-    correlated = RegressionTask(spread[:, None] * task.inputs, task.targets, task.teacher)
+    correlated = TeacherRegression(spread[:, None] * task.inputs, task.targets, task.teacher)
     with pytest.raises(ValueError, match=r"independent inputs.*FAILS"):
         HighDimRegression.from_model(model, correlated)
     with pytest.raises(ValueError, match=r"independent of the teacher.*FAILS"):

@@ -7,12 +7,12 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import tractax as tx
-from tractax.deep_linear import DeepLinear, LinearRegressionFlow, LinearTask, RegressionTask, gaussian
+from tractax.deep_linear import DeepLinear, LinearRegressionFlow, LinearTask, TeacherRegression, gaussian
 
 
 def _case(n_in, examples, key, **options):
     data, start = jax.random.split(key)
-    task = RegressionTask.draw(n_in, examples, noise_scale=0.4, key=data)
+    task = TeacherRegression.draw(n_in, examples, noise_scale=0.4, key=data)
     model = gaussian((n_in, 1), scale=0.5, key=start)
     return model, task, LinearRegressionFlow.from_model(model, task, tx.GradientFlow(**options))
 
@@ -69,7 +69,7 @@ def test_frozen_directions_never_move(getkey):
     # Inputs of rank one, made of rounding elsewhere: huge times must not amplify it.
     direction = jax.random.normal(getkey(), (6,))
     inputs = direction[:, None] * jax.random.normal(getkey(), (8,))[None, :]
-    task = RegressionTask(inputs, jax.random.normal(getkey(), (8,)), jnp.ones(6))
+    task = TeacherRegression(inputs, jax.random.normal(getkey(), (8,)), jnp.ones(6))
     model = gaussian((6, 1), scale=0.5, key=getkey())
     solution = LinearRegressionFlow.from_model(model, task)
     unit = direction / jnp.linalg.norm(direction)
@@ -79,7 +79,7 @@ def test_frozen_directions_never_move(getkey):
 
 
 def test_no_inputs_no_learning():
-    task = RegressionTask(jnp.zeros((3, 2)), jnp.ones(2), jnp.ones(3))
+    task = TeacherRegression(jnp.zeros((3, 2)), jnp.ones(2), jnp.ones(3))
     model = DeepLinear((jnp.asarray([[1.0, -2.0, 3.0]]),))
     np.testing.assert_array_equal(LinearRegressionFlow.from_model(model, task).limit().weights, [1.0, -2.0, 3.0])
 
@@ -88,7 +88,7 @@ def test_gradient_with_respect_to_the_inputs(getkey):
     model, task, _ = _case(5, 3, getkey())
 
     def error(inputs, t):
-        changed = RegressionTask(inputs, task.targets, task.teacher)
+        changed = TeacherRegression(inputs, task.targets, task.teacher)
         return LinearRegressionFlow.from_model(model, changed).evaluate(t).errors.generalisation
 
     direction = jax.random.normal(getkey(), task.inputs.shape)
@@ -100,13 +100,13 @@ def test_gradient_with_respect_to_the_inputs(getkey):
 
 
 def test_draw_has_the_variances_asked_for(getkey):
-    task = RegressionTask.draw(300, 400, teacher_scale=2.0, noise_scale=0.5, key=getkey())
+    task = TeacherRegression.draw(300, 400, teacher_scale=2.0, noise_scale=0.5, key=getkey())
     assert float(jnp.var(task.inputs)) * 300 == pytest.approx(1.0, rel=0.02)
     assert float(jnp.mean(task.teacher**2)) == pytest.approx(4.0, rel=0.3)
     noise = task.targets - task.teacher @ task.inputs
     assert float(jnp.mean(noise**2)) == pytest.approx(0.25, rel=0.3)
     assert float(task.noise_variance) == 0.25
-    half = RegressionTask.draw(3, 2, teacher_scale=jnp.float32(1), noise_scale=0.5, key=getkey())
+    half = TeacherRegression.draw(3, 2, teacher_scale=jnp.float32(1), noise_scale=0.5, key=getkey())
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(half))
 
 
@@ -121,10 +121,10 @@ def test_refuses_what_it_does_not_cover(getkey):
     with pytest.raises(ValueError, match="equal rates"):
         LinearRegressionFlow.from_model(model, task, tx.GradientFlow(rates=jnp.asarray([0.5])))
     with pytest.raises(ValueError, match="`targets` must be finite"):
-        RegressionTask(task.inputs, jnp.nan * task.targets, task.teacher)
+        TeacherRegression(task.inputs, jnp.nan * task.targets, task.teacher)
     with pytest.raises(ValueError, match="`noise_variance` must be non-negative"):
-        RegressionTask(task.inputs, task.targets, task.teacher, -1.0)
+        TeacherRegression(task.inputs, task.targets, task.teacher, -1.0)
     with pytest.raises(ValueError, match="`n_in` and `examples`"):
-        RegressionTask.draw(4, 0, key=getkey())
-    with pytest.raises((ValueError, TypeError), match="RegressionTask"):
+        TeacherRegression.draw(4, 0, key=getkey())
+    with pytest.raises((ValueError, TypeError), match="TeacherRegression"):
         LinearRegressionFlow.from_model(model, LinearTask(jnp.ones((1, 4))))

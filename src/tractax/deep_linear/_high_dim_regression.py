@@ -38,8 +38,8 @@ from ..core import (
 from ._base import check_flow
 from ._linear_regression import check_shallow, relaxation
 from ._network import DeepLinear
-from ._regression_task import RegressionErrors, RegressionTask
 from ._spectrum import Spectrum, marchenko_pastur
+from ._teacher_regression import RegressionErrors, TeacherRegression
 
 
 class HighDimRegression(AbstractSolution[RegressionErrors]):
@@ -69,7 +69,7 @@ class HighDimRegression(AbstractSolution[RegressionErrors]):
     noise_variance: Float[Array, ""]
     weight_decay: Float[Array, ""]
     time_constant: Float[Array, ""]
-    task: RegressionTask | None
+    task: TeacherRegression | None
     kind: ClassVar[Kind] = "asymptotic"
 
     def __init__(
@@ -81,7 +81,7 @@ class HighDimRegression(AbstractSolution[RegressionErrors]):
         noise_variance: ArrayLike = 0.0,
         weight_decay: ArrayLike = 0.0,
         time_constant: ArrayLike = 1.0,
-        task: RegressionTask | None = None,
+        task: TeacherRegression | None = None,
     ):
         def number(name: str, value: ArrayLike, zero: bool = True) -> Array:
             return check_positive(name, value, zero=zero).astype(spectrum.load.dtype)
@@ -96,7 +96,7 @@ class HighDimRegression(AbstractSolution[RegressionErrors]):
 
     @classmethod
     def from_model(
-        cls, model: DeepLinear, task: RegressionTask, rule: AbstractRule | None = None, *, check: bool = True
+        cls, model: DeepLinear, task: TeacherRegression, rule: AbstractRule | None = None, *, check: bool = True
     ) -> "HighDimRegression":
         """The high-dimensional limit that a network of one layer and a data set belong to.
 
@@ -121,7 +121,7 @@ class HighDimRegression(AbstractSolution[RegressionErrors]):
 
     @classmethod
     def assumptions(
-        cls, model: DeepLinear, task: RegressionTask, rule: AbstractRule | None = None
+        cls, model: DeepLinear, task: TeacherRegression, rule: AbstractRule | None = None
     ) -> tuple[Assumption, ...]:
         """How far the case is from what the theory takes for granted; tolerances are what chance leaves at this size."""
         weights = check_shallow(model, task)

@@ -22,7 +22,7 @@ from ..core import AbstractRule, AbstractSolution, Assumption, Kind
 from ..special import exprel
 from ._base import check_flow
 from ._network import DeepLinear
-from ._regression_task import RegressionErrors, RegressionTask
+from ._teacher_regression import RegressionErrors, TeacherRegression
 
 
 class RegressionState(eqx.Module):
@@ -59,12 +59,12 @@ class LinearRegressionFlow(AbstractSolution[RegressionState]):
     drive: Float[Array, " modes"]
     weight_decay: Float[Array, ""]
     time_constant: Float[Array, ""]
-    task: RegressionTask
+    task: TeacherRegression
     kind: ClassVar[Kind] = "exact"
 
     @classmethod
     def from_model(
-        cls, model: DeepLinear, task: RegressionTask, rule: AbstractRule | None = None, *, check: bool = True
+        cls, model: DeepLinear, task: TeacherRegression, rule: AbstractRule | None = None, *, check: bool = True
     ) -> "LinearRegressionFlow":
         """The solution for a network of one layer and a data set.
 
@@ -90,7 +90,7 @@ class LinearRegressionFlow(AbstractSolution[RegressionState]):
 
     @classmethod
     def assumptions(
-        cls, model: DeepLinear, task: RegressionTask, rule: AbstractRule | None = None
+        cls, model: DeepLinear, task: TeacherRegression, rule: AbstractRule | None = None
     ) -> tuple[Assumption, ...]:
         """None: the solution holds for any data and any start."""
         check_shallow(model, task)
@@ -140,8 +140,8 @@ def relaxation(rates: Float[Array, "*modes"], decay: Float[Array, ""], t: ArrayL
 
 def check_shallow(model: Any, task: Any) -> Float[Array, " in"]:
     """The weights of `model`, if it is a one-layer network with one output that fits the task."""
-    if not isinstance(task, RegressionTask):
-        raise ValueError(f"`task` must be a RegressionTask; got {type(task).__name__}.")
+    if not isinstance(task, TeacherRegression):
+        raise ValueError(f"`task` must be a TeacherRegression; got {type(task).__name__}.")
     if not isinstance(model, DeepLinear):
         raise ValueError(f"`model` must be a DeepLinear network; got {type(model).__name__}.")
     if model.depth != 1:

@@ -1,118 +1,52 @@
-"""Linear regression on a finite data set whose teacher is known."""
+"""Regression on a finite data set, in full or by mini-batches."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, as_float_array, check_matrix, check_positive
-from ._task import linear_map
+from ..core import AbstractSampledTask, check_matrix
 
 
-class RegressionTask(AbstractTask):
-    r"""Squared error summed over the examples, $L = \tfrac12\sum_\mu (y_\mu - w\,x_\mu)^2$, for one output.
+class RegressionTask(AbstractSampledTask):
+    r"""Mean squared error over a data set, $L = \tfrac1{2n}\sum_i\lVert y_i - f(x_i)\rVert^2$, for any model.
 
-    The sum (not the mean) over examples sets the unit of time: gradient flow is $\tau\dot w = (y - wX)X^\top$. The
-    targets come from a teacher, $y = \bar wX + \varepsilon$, so that the generalisation error is known too.
+    Mini-batches are drawn uniformly with replacement; the loss of a batch is the same mean over the batch.
 
     **Arguments:**
 
-    - `inputs`: $X$, one example a *column*, shape `(in, examples)`.
-    - `targets`: $y$, shape `(examples,)`.
-    - `teacher`: $\bar w$, shape `(in,)`.
-    - `noise_variance`: $\sigma_\varepsilon^2 \ge 0$, the variance of the noise in the targets; it is the floor of the
-      generalisation error.
+    - `inputs`: $x_i$, one example a row, shape `(examples, in)`.
+    - `targets`: $y_i$, shape `(examples, out)`; a vector counts as one column.
 
     **Raises:**
 
-    `ValueError` for shapes that do not fit, NaN, or a negative variance.
+    `ValueError` for wrong shapes, different numbers of examples, or NaN.
     """
 
-    inputs: Float[Array, "in examples"]
-    targets: Float[Array, " examples"]
-    teacher: Float[Array, " in"]
-    noise_variance: Float[Array, ""]
+    inputs: Float[Array, "examples in"]
+    targets: Float[Array, "examples out"]
 
-    def __init__(
-        self,
-        inputs: Float[ArrayLike, "in examples"],
-        targets: Float[ArrayLike, " examples"],
-        teacher: Float[ArrayLike, " in"],
-        noise_variance: ArrayLike = 0.0,
-    ):
+    def __init__(self, inputs: Float[ArrayLike, "examples in"], targets: Float[ArrayLike, "..."]):
         self.inputs = check_matrix("inputs", inputs)
-        n_in, examples = self.inputs.shape
-        self.targets = check_matrix("targets", targets, (examples,)).astype(self.inputs.dtype)
-        self.teacher = check_matrix("teacher", teacher, (n_in,)).astype(self.inputs.dtype)
-        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True).astype(self.inputs.dtype)
-
-    @classmethod
-    def draw(
-        cls,
-        n_in: int,
-        examples: int,
-        *,
-        teacher_scale: ArrayLike = 1.0,
-        noise_scale: ArrayLike = 0.0,
-        key: PRNGKeyArray,
-    ) -> "RegressionTask":
-        r"""Normal inputs of variance $1/N$, so that $\lVert x\rVert \approx 1$, and a normal teacher.
-
-        **Arguments:**
-
-        - `n_in`, `examples`: $N$ and $P$.
-        - `teacher_scale`: $\sigma_w$, the standard deviation of each entry of the teacher; its dtype is the task's.
-        - `noise_scale`: $\sigma_\varepsilon$, the standard deviation of the noise in each target.
-        """
-        if n_in < 1 or examples < 1:
-            raise ValueError(f"`n_in` and `examples` must be at least 1; got {n_in} and {examples}.")
-        teacher_scale = check_positive("teacher_scale", teacher_scale, zero=True)
-        dtype = teacher_scale.dtype
-        noise_scale = as_float_array("noise_scale", noise_scale).astype(dtype)
-        inputs_key, teacher_key, noise_key = jax.random.split(key, 3)
-        inputs = jax.random.normal(inputs_key, (n_in, examples), dtype) / jnp.sqrt(jnp.asarray(n_in, dtype))
-        teacher = teacher_scale * jax.random.normal(teacher_key, (n_in,), dtype)
-        noise = noise_scale * jax.random.normal(noise_key, (examples,), dtype)
-        return cls(inputs, teacher @ inputs + noise, teacher, noise_scale**2)
-
-    @property
-    def load(self) -> float:
-        r"""$\alpha = P/N$, examples per input."""
-        n_in, examples = self.inputs.shape
-        return examples / n_in
+        targets = jnp.asarray(targets)
+        targets = targets[:, None] if targets.ndim == 1 else targets
+        self.targets = check_matrix("targets", targets, (self.inputs.shape[0], None)).astype(self.inputs.dtype)
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
-        """The loss of a network with one output that is linear in its input, of any depth: a sum over examples."""
-        weights = self.weights_of(model)
-        return self.inputs.shape[1] * self.train_error(weights) / 2
+        """Half the squared error, averaged over all examples."""
+        return self._mean(model, self.inputs, self.targets)
 
-    def train_error(self, weights: Float[Array, " in"]) -> Float[Array, ""]:
-        r"""$E_t = \tfrac1P\sum_\mu (y_\mu - wx_\mu)^2$; the loss is $\tfrac P2 E_t$."""
-        return jnp.mean((self.targets - weights @ self.inputs) ** 2)
+    def sample(self, key: PRNGKeyArray, batch: int) -> Int[Array, " batch"]:
+        """The indices of `batch` examples, drawn with replacement."""
+        return jax.random.randint(key, (batch,), 0, self.inputs.shape[0])
 
-    def generalisation_error(self, weights: Float[Array, " in"]) -> Float[Array, ""]:
-        r"""$E_g = \tfrac1N\lVert w - \bar w\rVert^2 + \sigma_\varepsilon^2$: the mean squared error on a new example."""
-        return jnp.mean((weights - self.teacher) ** 2) + self.noise_variance
+    def batch_loss(self, model: PyTree, batch: Int[Array, " batch"]) -> Float[Array, ""]:
+        """Half the squared error, averaged over the examples with these indices."""
+        return self._mean(model, self.inputs[batch], self.targets[batch])
 
-    def weights_of(self, model: PyTree) -> Float[Array, " in"]:
-        """The one row of a network's input-output map."""
-        product = linear_map(model, self.inputs.shape[0])
-        if product.shape != (1, self.inputs.shape[0]):
+    def _mean(self, model: PyTree, inputs: Array, targets: Array) -> Float[Array, ""]:
+        outputs = jax.vmap(model)(inputs)
+        if outputs.size != targets.size:
             raise ValueError(
-                f"`model` must have {self.inputs.shape[0]} inputs and 1 output to fit `task`; got "
-                f"{product.shape[1]} and {product.shape[0]}."
+                f"`model` must return {self.targets.shape[1]} numbers for each example; got shape {outputs.shape[1:]}."
             )
-        return product[0]
-
-
-class RegressionErrors(eqx.Module):
-    """Mean squared errors per example.
-
-    **Attributes:**
-
-    - `train`: on the training examples.
-    - `generalisation`: on a new example, noise included.
-    """
-
-    train: Float[Array, ""]
-    generalisation: Float[Array, ""]
+        return jnp.sum((outputs.reshape(targets.shape) - targets) ** 2) / (2 * targets.shape[0])

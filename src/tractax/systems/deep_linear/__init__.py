@@ -4,6 +4,7 @@ from ._high_dim_regression import HighDimRegressionSystem
 from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
 from ._linear_regression import LinearRegressionSystem
 from ._saddle_to_saddle import SaddleToSaddleSystem
+from ._sgd_stability import SGDStabilitySystem
 from ._two_layer_modes import TwoLayerModesSystem
 
 SYSTEMS = (
@@ -12,4 +13,5 @@ SYSTEMS = (
     LinearRegressionSystem(),
     HighDimRegressionSystem(),
     SaddleToSaddleSystem(),
+    SGDStabilitySystem(),
 )

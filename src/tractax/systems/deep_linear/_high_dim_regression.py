@@ -11,7 +11,7 @@ from ...deep_linear import (
     DeepLinear,
     HighDimRegression,
     RegressionErrors,
-    RegressionTask,
+    TeacherRegression,
     empirical_spectrum,
     marchenko_pastur,
 )
@@ -86,7 +86,7 @@ def simulate(load: float, ts: Any, n_in: int = 100, runs: int = 10) -> Regressio
     """The average of a few trained networks."""
 
     def one(key):
-        task = RegressionTask.draw(n_in, round(load * n_in), noise_scale=NOISE**0.5, key=key)
+        task = TeacherRegression.draw(n_in, round(load * n_in), noise_scale=NOISE**0.5, key=key)
         model = DeepLinear((jnp.zeros((1, n_in)),))
         reduce = HighDimRegression.from_model(model, task, check=False).reduce
         return train(model, task, GradientFlow(), ts, observe=reduce).observed

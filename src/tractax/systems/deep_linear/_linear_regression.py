@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ...core import Kind
-from ...deep_linear import LinearRegressionFlow, RegressionTask, gaussian
+from ...deep_linear import LinearRegressionFlow, TeacherRegression, gaussian
 from ...plotting import overlay
 from ...rules import GradientFlow
 from .._system import AbstractRunSystem, Citation, Run, Tolerance
@@ -25,7 +25,7 @@ class LinearRegressionSystem(AbstractRunSystem):
     def run(self) -> Run:
         """20 inputs, 24 examples, up to a time at which the noise has been fitted."""
         data, start = jax.random.split(jax.random.key(0))
-        task = RegressionTask.draw(20, 24, noise_scale=0.5, key=data)
+        task = TeacherRegression.draw(20, 24, noise_scale=0.5, key=data)
         model = gaussian((20, 1), scale=0.3, key=start)
         rule = GradientFlow()
         solution = LinearRegressionFlow.from_model(model, task, rule)
