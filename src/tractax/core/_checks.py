@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 _T = TypeVar("_T")
@@ -114,6 +115,6 @@ def check_key(key: Any) -> None:
 
 def _show(x: Array) -> str:
     try:
-        return str(x.item()) if x.ndim == 0 else str(x)
-    except jax.errors.ConcretizationTypeError:
+        return str(np.asarray(x))
+    except jax.errors.TracerArrayConversionError:
         return "a traced value"

@@ -1,7 +1,8 @@
 """Initial weights of deep linear networks. `sizes` are layer sizes, input first."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,10 +150,14 @@ def lambda_balanced(sizes: Sequence[int], *, lam: ArrayLike, scale: ArrayLike, k
     w1 = scale * jax.random.normal(start, (hidden, n_in), lam.dtype)
     w2 = scale * jax.random.normal(start, (n_out, hidden), lam.dtype)
     identity = jnp.eye(hidden, dtype=lam.dtype)
-    from_first = (w1, haar(rotation, n_out, hidden, lam.dtype) @ _sqrtm(w1 @ w1.T + lam * identity)) if forward else None
-    from_second = (
-        (_sqrtm(w2.T @ w2 - lam * identity) @ haar(rotation, n_in, hidden, lam.dtype).T, w2) if hidden <= n_in else None
-    )
+    from_first, from_second = None, None
+    # Each branch sees only the sign of lambda that it serves, so that its square root and gradient stay finite.
+    if forward:
+        gram = w1 @ w1.T + jnp.maximum(lam, 0.0) * identity
+        from_first = (w1, haar(rotation, n_out, hidden, lam.dtype) @ _sqrtm(gram))
+    if hidden <= n_in:
+        gram = w2.T @ w2 - jnp.minimum(lam, 0.0) * identity
+        from_second = (_sqrtm(gram) @ haar(rotation, n_in, hidden, lam.dtype).T, w2)
     if from_first is None or from_second is None:
         return DeepLinear(from_first or from_second)
     return DeepLinear(tuple(jnp.where(first == 1.0, p, q) for p, q in zip(from_first, from_second, strict=True)))
@@ -184,7 +189,7 @@ def _hidden_bases(hidden: Sequence[int], k: int, key: PRNGKeyArray | None, dtype
     return [haar(layer_key, n, k, dtype) for layer_key, n in zip(keys, hidden, strict=True)]
 
 
-def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+def _check_sizes(sizes: Iterable[Any]) -> tuple[int, ...]:
     sizes = tuple(int(n) if isinstance(n, np.integer) else n for n in sizes)
     if len(sizes) < 2 or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in sizes):
         raise ValueError(f"`sizes` must be two or more whole layer sizes of at least 1, input first; got {sizes}.")

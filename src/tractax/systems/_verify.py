@@ -49,7 +49,8 @@ def verify(system: AbstractSystem | str) -> Verification:
     if isinstance(found, Scaling):
         measured, interval = float(found.exponent), (float(found.interval[0]), float(found.interval[1]))
     else:
-        measured, interval = float(found), None
+        found = measured = float(found)
+        interval = None
     passed = system.claim.passes(found)
     seconds = time.perf_counter() - start
     return Verification(
