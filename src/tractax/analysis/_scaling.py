@@ -1,6 +1,7 @@
 """The rate at which an error falls."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -30,8 +31,8 @@ class Scaling(eqx.Module):
 
 
 def scaling(
-    f: Callable[[float], Float[Array, "*repeats"]],
-    sizes: Sequence[float],
+    f: Callable[[Any], Float[Array, "*repeats"]],
+    sizes: Sequence[float] | Sequence[int] | np.ndarray,
     *,
     correction: float | None = None,
     confidence: float = 0.95,

@@ -125,6 +125,6 @@ def check_key(key: Any) -> None:
 
 def _show(x: Any) -> str:
     try:
-        return str(x.item()) if x.ndim == 0 else str(x)
-    except jax.errors.ConcretizationTypeError:
+        return str(np.asarray(x))
+    except jax.errors.TracerArrayConversionError:
         return "a traced value"

@@ -2,7 +2,8 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -187,7 +188,7 @@ def _hidden_bases(hidden: Sequence[int], k: int, key: PRNGKeyArray | None, dtype
     return [haar(layer_key, n, k, dtype) for layer_key, n in zip(keys, hidden, strict=True)]
 
 
-def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+def _check_sizes(sizes: Iterable[Any]) -> tuple[int, ...]:
     sizes = tuple(int(n) if isinstance(n, np.integer) else n for n in sizes)
     if len(sizes) < 2 or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in sizes):
         raise ValueError(f"`sizes` must be two or more whole layer sizes of at least 1, input first; got {sizes}.")

@@ -3,9 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from ..core import AbstractTask, check_matrix, check_psd, require
+from ..core import AbstractTask, as_float_array, check_matrix, check_psd, require
 from ._network import DeepLinear
 from ._whitening import Whitening, whiten
 
@@ -50,7 +50,7 @@ class LinearTask(AbstractTask):
         else:
             covariance = check_psd("input_covariance", input_covariance, cross.shape[1]).astype(cross.dtype)
             self.input_covariance = covariance
-            optimum = cross @ jnp.linalg.pinv(covariance, hermitian=True)
+            optimum = _solve(cross, covariance)
             missed = jnp.max(jnp.abs(optimum @ covariance - cross))
             rounding = jnp.sqrt(jnp.finfo(cross.dtype).eps) * jnp.max(jnp.abs(cross))
             self.optimum = require(
@@ -71,8 +71,8 @@ class LinearTask(AbstractTask):
     @classmethod
     def from_data(
         cls,
-        X: Float[ArrayLike, "examples in"],
-        Y: Float[ArrayLike, "examples out"],
+        X: Real[ArrayLike, "examples in"],
+        Y: Real[ArrayLike, "examples out"] | Real[ArrayLike, " examples"],
         *,
         whiten_inputs: bool = True,
         center: bool = False,
@@ -92,7 +92,7 @@ class LinearTask(AbstractTask):
         `ValueError` for wrong shapes, NaN, or inputs that do not vary at all.
         """
         X = check_matrix("X", X)
-        Y = jnp.asarray(Y)
+        Y = as_float_array("Y", Y)
         Y = check_matrix("Y", Y[:, None] if Y.ndim == 1 else Y, (X.shape[0], None)).astype(X.dtype)
         if center:
             Y = Y - jnp.mean(Y, axis=0, keepdims=True)
@@ -131,6 +131,16 @@ class LinearTask(AbstractTask):
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The loss of a `DeepLinear` network, or of any other model that is linear in its input."""
         return self.loss_of_map(linear_map(model, self.optimum.shape[1]))
+
+
+def _solve(cross: Float[Array, "out in"], covariance: Float[Array, "in in"]) -> Float[Array, "out in"]:
+    """The W of least norm with W Σxx = Σyx; units of the inputs matter to rounding only if Σxx is singular."""
+    units = jnp.sqrt(jnp.diagonal(covariance))
+    units = jnp.where(units == 0, 1.0, units)
+    correlation = covariance / (units[:, None] * units[None, :])
+    regular = jnp.linalg.eigvalsh(correlation)[0] > 10 * units.size * jnp.finfo(units.dtype).eps
+    scaled = (cross / units[None, :]) @ jnp.linalg.pinv(correlation, hermitian=True) / units[None, :]
+    return jnp.where(regular, scaled, cross @ jnp.linalg.pinv(covariance, hermitian=True))
 
 
 def linear_map(model: PyTree, n_in: int) -> Float[Array, "out in"]:

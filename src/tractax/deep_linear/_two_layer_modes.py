@@ -40,7 +40,7 @@ class Modes(eqx.Module):
     second: Float[Array, " modes"]
 
     @property
-    def strength(self) -> Float[Array, " modes"]:
+    def strength(self) -> Float[Array, "*times modes"]:
         """$ab$, the strength of each mode in the product of the layers."""
         return self.first * self.second
 

@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from ..core import check_matrix, require
 
@@ -24,7 +24,7 @@ class Whitening(eqx.Module):
         return self.matrix @ (x - self.mean)
 
 
-def whiten(X: Float[Array, "examples in"], *, center: bool = False) -> Whitening:
+def whiten(X: Real[ArrayLike, "examples in"], *, center: bool = False) -> Whitening:
     """The whitening of a data set, by its principal components.
 
     Components whose standard deviation is below `max(X.shape) * eps` of the largest are dropped. The rank depends on the

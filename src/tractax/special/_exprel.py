@@ -17,8 +17,9 @@ def exprel(x: ArrayLike) -> Float[Array, "..."]:
     for every rate including zero.
     """
     x = as_float_array("x", x)
-    safe = jnp.where(x == 0, 1.0, x)
-    return jnp.where(x == 0, 1.0, jnp.expm1(safe) / safe)
+    plain = (x != 0) & (x < jnp.inf)
+    safe = jnp.where(plain, x, 1.0)
+    return jnp.where(plain, jnp.expm1(safe) / safe, jnp.where(x == 0, 1.0, x))
 
 
 @exprel.defjvp
@@ -29,11 +30,10 @@ def _exprel_jvp(primals, tangents):
 
 
 def _exprel_derivative(x: Array) -> Array:
-    """(eˣ − exprel(x))/x, by its series Σ xᵏ/(k!(k+2)) where the difference would cancel."""
+    """(x eˣ − eˣ + 1)/x², by its series Σ xᵏ/(k!(k+2)) where that would cancel."""
     small = jnp.abs(x) < 1.0
     safe = jnp.where(small, 1.0, x)
-    # exprel(x) = (eˣ − 1)/x; for large |x| the difference below does not cancel.
-    direct = (jnp.exp(safe) - exprel(safe)) / safe
+    direct = jnp.exp(safe) * (1 - 1 / safe) / safe + 1 / safe**2
     series = jnp.zeros_like(x)
     y = jnp.where(small, x, 0.0)
     for k in range(18, -1, -1):

@@ -1,0 +1,108 @@
+"""Units, decay and relative rates of the rules, against formulas for a single linear layer."""
+
+import inspect
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import tractax as tx
+from tractax.deep_linear import DeepLinear, LinearTask
+
+TARGET = jnp.asarray([[2.0, 0.5]])
+TASK = LinearTask(TARGET)
+START = DeepLinear([jnp.asarray([[-1.0, 1.0]])])
+TWO_LAYERS = DeepLinear([jnp.asarray([[0.3, 0.4]]), jnp.asarray([[0.5]])])
+
+
+def _final(rule, t, model=START):
+    return tx.train(model, TASK, rule, [t]).model
+
+
+def test_time_constant_and_weight_decay():
+    # τ ẇ = -(w - w*) - γ w has the rate (1 + γ)/τ and the limit w*/(1 + γ).
+    tau, gamma, t = 2.0, 0.25, 1.3
+    limit = TARGET / (1 + gamma)
+    expected = limit + (START.product - limit) * np.exp(-(1 + gamma) * t / tau)
+    np.testing.assert_allclose(_final(tx.GradientFlow(tau, gamma), t).product, expected, rtol=1e-8)
+
+
+def test_relative_rates():
+    frozen = _final(tx.GradientFlow(rates=(0.0, 1.0)), 2.0, TWO_LAYERS)
+    np.testing.assert_array_equal(frozen.weights[0], TWO_LAYERS.weights[0])
+    assert frozen.weights[1] != TWO_LAYERS.weights[1]
+    # Equal rates are a change of the time unit.
+    fast = _final(tx.GradientFlow(rates=jnp.full(2, 3.0)), 1.0, TWO_LAYERS)
+    np.testing.assert_allclose(fast.product, _final(tx.GradientFlow(1 / 3), 1.0, TWO_LAYERS).product, rtol=1e-9)
+    with pytest.raises(ValueError, match=r"`rates` must hold one number for each of the 2 trainable arrays.*\(3,\)"):
+        _final(tx.GradientFlow(rates=jnp.ones(3)), 1.0, TWO_LAYERS)
+
+
+def test_gradient_with_respect_to_the_rule():
+    def final(tau):
+        return tx.train(START, TASK, tx.GradientFlow(tau), [1.0]).observed[0]
+
+    # L = ½‖w(0) - w*‖² exp(-2t/τ)
+    tau = jnp.asarray(1.5)
+    assert float(jax.grad(final)(tau)) == pytest.approx(float(final(tau)) * 2 / 1.5**2, rel=1e-7)
+
+
+def test_step_rule_and_its_time():
+    rule = tx.GradientDescent(0.1)
+    np.testing.assert_allclose(_final(rule, 1.0).product, TARGET + (START.product - TARGET) * 0.9**10, rtol=1e-12)
+    momentum = tx.GradientDescent(0.1, lambda rate: optax.sgd(rate, momentum=0.5), time_per_step=0.2)
+    trajectory = tx.train(START, TASK, momentum, [0.2, 0.4], observe=lambda model: model.product)
+    error = START.product - TARGET
+    after_one = error - 0.1 * error
+    after_two = after_one - 0.1 * (after_one + 0.5 * error)
+    np.testing.assert_allclose(trajectory.observed - TARGET[None], jnp.stack([after_one, after_two]), rtol=1e-12)
+    assert not rule.random and tx.GradientDescent(0.1, batch_size=3).random
+
+
+def test_the_same_objects_go_to_diffrax_by_hand():
+    rule = tx.GradientFlow(weight_decay=0.1)
+    params, static = eqx.partition(TWO_LAYERS, eqx.is_inexact_array)
+    solution = diffrax.diffeqsolve(
+        rule.terms(rule.init(params), 0.0, 1.0, key=None),
+        diffrax.Tsit5(),
+        t0=0.0,
+        t1=1.0,
+        dt0=None,
+        y0=rule.init(params),
+        args=tx.Objective(TASK, static),
+        stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-12),
+    )
+    final = eqx.combine(jax.tree.map(lambda x: x[0], rule.params(solution.ys)), static)
+    np.testing.assert_allclose(final.product, _final(rule, 1.0, TWO_LAYERS).product, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: tx.GradientFlow(0.0), "`time_constant` must be positive; got 0.0"),
+        (lambda: tx.GradientFlow(-1.0), "`time_constant` must be positive"),
+        (lambda: tx.GradientFlow(weight_decay=-0.1), "`weight_decay` must be non-negative"),
+        (lambda: tx.GradientFlow(rates=jnp.asarray([1.0, -1.0])), "`rates` must be non-negative"),
+        (lambda: tx.GradientDescent(0.0), "`learning_rate` must be positive; got 0.0"),
+        (lambda: tx.GradientDescent(jnp.nan), "`learning_rate` must be finite"),
+        (lambda: tx.GradientDescent(0.1, time_per_step=-1.0), "`time_per_step` must be positive"),
+        (lambda: tx.GradientDescent(0.1, batch_size=0), "`batch_size` must be a whole number of at least 1"),
+    ],
+)
+def test_refuses(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_refuses_other_types():
+    # Without the type checks that the tests switch on.
+    build = inspect.unwrap(tx.GradientDescent.__init__)
+    rule = object.__new__(tx.GradientDescent)
+    with pytest.raises(ValueError, match=r"`optimiser` must be an optax transformation.*got 'sgd'"):
+        build(rule, 0.1, "sgd")
+    with pytest.raises(ValueError, match=r"`batch_size` must be a whole number.*got 2.5"):
+        build(rule, 0.1, batch_size=2.5)
