@@ -1,5 +1,6 @@
 """Deep linear networks: one file per theory, in the order of the documentation."""
 
+from ._balanced_end_to_end import BalancedEndToEndSystem
 from ._two_layer_modes import TwoLayerModesSystem
 
-SYSTEMS = (TwoLayerModesSystem(),)
+SYSTEMS = (TwoLayerModesSystem(), BalancedEndToEndSystem())
