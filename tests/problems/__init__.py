@@ -4,6 +4,7 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 """
 
 from . import (
+    balanced_end_to_end,
     lambda_balanced_riccati,
     linear_regression,
     two_layer_modes,
@@ -11,6 +12,7 @@ from . import (
 from ._problem import Problem as Problem
 
 PROBLEMS: tuple[Problem, ...] = (
+    *balanced_end_to_end.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
     *two_layer_modes.PROBLEMS,

@@ -1,8 +1,10 @@
 """Deep linear networks: nonlinear learning dynamics, solved exactly."""
 
+from ._balanced_end_to_end import BalancedEndToEnd as BalancedEndToEnd
 from ._base import AbstractLinearSolution as AbstractLinearSolution
 from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
+from ._end_to_end import end_to_end as end_to_end
 from ._high_dim_regression import HighDimRegression as HighDimRegression
 from ._initialise import aligned as aligned
 from ._initialise import balanced as balanced
@@ -16,6 +18,7 @@ from ._lambda_balanced_riccati import Correlations as Correlations
 from ._lambda_balanced_riccati import LambdaBalancedRiccati as LambdaBalancedRiccati
 from ._linear_regression import LinearRegressionFlow as LinearRegressionFlow
 from ._linear_regression import RegressionState as RegressionState
+from ._map_task import MapTask as MapTask
 from ._network import DeepLinear as DeepLinear
 from ._regression_task import RegressionTask as RegressionTask
 from ._saddle_to_saddle import SaddleToSaddle as SaddleToSaddle

@@ -1,5 +1,6 @@
 """Deep linear networks: one file per theory, in the order of the documentation."""
 
+from ._balanced_end_to_end import BalancedEndToEndSystem
 from ._high_dim_regression import HighDimRegressionSystem
 from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
 from ._linear_regression import LinearRegressionSystem
@@ -10,6 +11,7 @@ from ._two_layer_modes import TwoLayerModesSystem
 SYSTEMS = (
     TwoLayerModesSystem(),
     LambdaBalancedRiccatiSystem(),
+    BalancedEndToEndSystem(),
     LinearRegressionSystem(),
     HighDimRegressionSystem(),
     SaddleToSaddleSystem(),
