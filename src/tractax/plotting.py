@@ -9,16 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike
 
-STYLE = {
-    "figure.dpi": 150,
-    "savefig.dpi": 200,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-}
+STYLE = {"figure.dpi": 150, "savefig.dpi": 200}
 
 
 def new_figure(width: float = 9.0, height: float = 3.6) -> Any:
@@ -69,7 +60,7 @@ def overlay(
         axes.plot(marked[::every], simulation[::every, i], "o", color=colour, mfc="white", ms=4, ls="none")
     axes.plot([], [], color="0.3", label="theory")
     axes.plot([], [], "o", color="0.3", mfc="white", ms=4, ls="none", label="simulation")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
 
 
 def save(figure: Any, path: str | Path) -> Path:
@@ -86,6 +77,7 @@ def save(figure: Any, path: str | Path) -> Path:
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in known:
         raise ValueError(f"`path` must end in one of {', '.join('.' + s for s in sorted(known))}; got {str(path)!r}.")
+    _tidy(figure)
     handle, draft = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
@@ -96,3 +88,13 @@ def save(figure: Any, path: str | Path) -> Path:
         os.unlink(draft)
         raise
     return path
+
+
+def _tidy(figure: Any) -> None:
+    """Takes away the frames: axes are made after the figure, so that a style set with it does not reach them."""
+    for axes in figure.axes:
+        for side in ("top", "right"):
+            if side in axes.spines:
+                axes.spines[side].set_visible(False)
+        if axes.get_legend() is not None:
+            axes.get_legend().set_frame_on(False)
