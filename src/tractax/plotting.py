@@ -9,16 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike
 
-STYLE = {
-    "figure.dpi": 150,
-    "savefig.dpi": 200,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-}
+STYLE = {"figure.dpi": 150, "savefig.dpi": 200}
 
 
 def new_figure(width: float = 9.0, height: float = 3.6) -> Any:
@@ -66,23 +57,16 @@ def overlay(
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(simulation.shape[1], 1)))
     every = max(1, marked.size // markers)
     for i, (colour, label) in enumerate(zip(colours, labels, strict=True)):
-        named = label if i < 10 else None
         if lines is not None:
-            axes.plot(ts, lines[:, i], color=colour, label=named)
-        axes.plot(
-            marked[::every],
-            simulation[::every, i],
-            "o",
-            color=colour,
-            mfc="white",
-            ms=4,
-            label=named if lines is None else None,
-        )
+            axes.plot(ts, lines[:, i], color=colour)
+        axes.plot(marked[::every], simulation[::every, i], "o", color=colour, mfc="white", ms=4)
+        if i < 10:
+            axes.plot([], [], color=colour, label=label)
     if lines is not None:
         axes.plot([], [], color="0.3", label="theory")
-    axes.plot([], [], "o", color="0.3", mfc="white", ms=4, ls="none", label="simulation")
+    axes.plot([], [], "o", color="0.3", mfc="white", ms=4, label="simulation")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
 
 
 def save(figure: Any, path: str | Path) -> Path:
@@ -99,6 +83,7 @@ def save(figure: Any, path: str | Path) -> Path:
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in known:
         raise ValueError(f"`path` must end in one of {', '.join('.' + s for s in sorted(known))}; got {str(path)!r}.")
+    _tidy(figure)
     handle, draft = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
@@ -109,3 +94,13 @@ def save(figure: Any, path: str | Path) -> Path:
         os.unlink(draft)
         raise
     return path
+
+
+def _tidy(figure: Any) -> None:
+    """Takes away the frames: axes are made after the figure, so that a style set with it does not reach them."""
+    for axes in figure.axes:
+        for side in ("top", "right"):
+            if side in axes.spines:
+                axes.spines[side].set_visible(False)
+        if axes.get_legend() is not None:
+            axes.get_legend().set_frame_on(False)

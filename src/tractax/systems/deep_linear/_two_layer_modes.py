@@ -45,4 +45,4 @@ class TwoLayerModesSystem(AbstractRunSystem):
         left.plot(run.ts, singular_values[None, :] * shallow[:, None], color="0.8", lw=1, zorder=0)
         left.set(xlabel="time $t/\\tau$", ylabel="mode strength", title="Modes (grey: a shallow network)")
         overlay(right, run.ts, loss[:, None], simulated_loss[:, None], ["loss"])
-        right.set(xlabel="time $t/\\tau$", ylabel="loss", title="A staircase")
+        right.set(xlabel="time $t/\\tau$", ylabel="loss", title="Loss: strong modes first")
