@@ -1,13 +1,13 @@
 """Figures: theory as lines, simulation as markers. Needs the extra `plot`."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import ArrayLike
+
+from .core import whole_file
 
 STYLE = {"figure.dpi": 150, "savefig.dpi": 200}
 
@@ -84,15 +84,8 @@ def save(figure: Any, path: str | Path) -> Path:
     if suffix not in known:
         raise ValueError(f"`path` must end in one of {', '.join('.' + s for s in sorted(known))}; got {str(path)!r}.")
     _tidy(figure)
-    handle, draft = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(draft)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    with matplotlib.rc_context(STYLE), whole_file(path) as draft:
+        figure.savefig(draft)
     return path
 
 

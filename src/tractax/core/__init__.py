@@ -13,6 +13,7 @@ from ._checks import check_psd as check_psd
 from ._checks import check_times as check_times
 from ._checks import concrete as concrete
 from ._checks import require as require
+from ._files import whole_file as whole_file
 from ._reduced_flow import AbstractReducedFlow as AbstractReducedFlow
 from ._reduced_flow import integrate_flow as integrate_flow
 from ._result import RESULTS as RESULTS

@@ -6,6 +6,12 @@ from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
 from ._end_to_end import end_to_end as end_to_end
 from ._high_dim_regression import HighDimRegression as HighDimRegression
+from ._init_rank_alignment import alignment_assumptions as alignment_assumptions
+from ._init_rank_alignment import expected_alignment as expected_alignment
+from ._init_rank_alignment import final_alignment as final_alignment
+from ._init_rank_alignment import input_kernel as input_kernel
+from ._init_rank_alignment import participation_ratio as participation_ratio
+from ._init_rank_alignment import target_alignment as target_alignment
 from ._initialise import aligned as aligned
 from ._initialise import balanced as balanced
 from ._initialise import balanced_factors as balanced_factors

@@ -2,6 +2,7 @@
 
 from ._balanced_end_to_end import BalancedEndToEndSystem
 from ._high_dim_regression import HighDimRegressionSystem
+from ._init_rank_alignment import InitRankAlignmentSystem
 from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
 from ._linear_regression import LinearRegressionSystem
 from ._saddle_to_saddle import SaddleToSaddleSystem
@@ -14,6 +15,7 @@ SYSTEMS = (
     BalancedEndToEndSystem(),
     LinearRegressionSystem(),
     HighDimRegressionSystem(),
+    InitRankAlignmentSystem(),
     SaddleToSaddleSystem(),
     SGDStabilitySystem(),
 )
