@@ -11,6 +11,11 @@ from ._initialise import lambda_balanced as lambda_balanced
 from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
 from ._network import DeepLinear as DeepLinear
+from ._opposing_signals import OpposingNetwork as OpposingNetwork
+from ._opposing_signals import OpposingSignals as OpposingSignals
+from ._opposing_signals import OpposingState as OpposingState
+from ._opposing_signals import limiting_outer_square as limiting_outer_square
+from ._opposing_signals import opposing_signals_task as opposing_signals_task
 from ._regression_task import RegressionTask as RegressionTask
 from ._sgd_stability import ThresholdBounds as ThresholdBounds
 from ._sgd_stability import per_example_gradients as per_example_gradients
