@@ -7,6 +7,7 @@ from . import (
     balanced_end_to_end,
     lambda_balanced_riccati,
     linear_regression,
+    opposing_signals,
     two_layer_modes,
 )
 from ._problem import Problem as Problem
@@ -15,5 +16,6 @@ PROBLEMS: tuple[Problem, ...] = (
     *balanced_end_to_end.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
+    *opposing_signals.PROBLEMS,
     *two_layer_modes.PROBLEMS,
 )

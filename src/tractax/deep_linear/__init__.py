@@ -26,6 +26,11 @@ from ._linear_regression import LinearRegressionFlow as LinearRegressionFlow
 from ._linear_regression import RegressionState as RegressionState
 from ._map_task import MapTask as MapTask
 from ._network import DeepLinear as DeepLinear
+from ._opposing_signals import OpposingNetwork as OpposingNetwork
+from ._opposing_signals import OpposingSignals as OpposingSignals
+from ._opposing_signals import OpposingState as OpposingState
+from ._opposing_signals import limiting_outer_square as limiting_outer_square
+from ._opposing_signals import opposing_signals_task as opposing_signals_task
 from ._regression_task import RegressionTask as RegressionTask
 from ._saddle_to_saddle import SaddleToSaddle as SaddleToSaddle
 from ._saddle_to_saddle import Staircase as Staircase

@@ -5,6 +5,7 @@ from ._high_dim_regression import HighDimRegressionSystem
 from ._init_rank_alignment import InitRankAlignmentSystem
 from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
 from ._linear_regression import LinearRegressionSystem
+from ._opposing_signals import EdgeOfStabilitySystem, OpposingSignalsSystem
 from ._saddle_to_saddle import SaddleToSaddleSystem
 from ._sgd_stability import SGDStabilitySystem
 from ._two_layer_modes import TwoLayerModesSystem
@@ -18,4 +19,6 @@ SYSTEMS = (
     InitRankAlignmentSystem(),
     SaddleToSaddleSystem(),
     SGDStabilitySystem(),
+    OpposingSignalsSystem(),
+    EdgeOfStabilitySystem(),
 )
