@@ -4,6 +4,11 @@ from ._balanced_end_to_end import BalancedEndToEnd as BalancedEndToEnd
 from ._base import AbstractLinearSolution as AbstractLinearSolution
 from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
+from ._dynamical_isometry import expected_log_determinant as expected_log_determinant
+from ._dynamical_isometry import fuss_catalan_density as fuss_catalan_density
+from ._dynamical_isometry import fuss_catalan_edge as fuss_catalan_edge
+from ._dynamical_isometry import fuss_catalan_moment as fuss_catalan_moment
+from ._dynamical_isometry import jacobian_singular_values as jacobian_singular_values
 from ._end_to_end import end_to_end as end_to_end
 from ._high_dim_regression import HighDimRegression as HighDimRegression
 from ._init_rank_alignment import alignment_assumptions as alignment_assumptions

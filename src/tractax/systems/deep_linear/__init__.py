@@ -1,6 +1,7 @@
 """Deep linear networks: one file per theory, in the order of the documentation."""
 
 from ._balanced_end_to_end import BalancedEndToEndSystem
+from ._dynamical_isometry import GaussianSpectrumSystem, OrthogonalIsometrySystem
 from ._high_dim_regression import HighDimRegressionSystem
 from ._init_rank_alignment import InitRankAlignmentSystem
 from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
@@ -12,6 +13,8 @@ from ._two_layer_modes import TwoLayerModesSystem
 
 SYSTEMS = (
     TwoLayerModesSystem(),
+    OrthogonalIsometrySystem(),
+    GaussianSpectrumSystem(),
     LambdaBalancedRiccatiSystem(),
     BalancedEndToEndSystem(),
     LinearRegressionSystem(),

@@ -30,7 +30,7 @@ class LambdaBalancedRiccatiSystem(AbstractRunSystem):
         task = LinearTask(jax.random.normal(task_key, (5, 6)))
         model = balanced((6, 4, 5), scale=0.05, key=key)
         rule = GradientFlow()
-        return Run(model, task, rule, LambdaBalancedRiccati.from_model(model, task, rule), jnp.linspace(0.0, 6.0, 73))
+        return Run(model, task, rule, LambdaBalancedRiccati.from_model(model, task, rule), jnp.linspace(0.0, 10.0, 121))
 
     def draw(self, figure: Any) -> None:
         """Singular modes over time; the distance that the tangent kernel travels, against λ, for three shapes."""
@@ -46,7 +46,7 @@ class LambdaBalancedRiccatiSystem(AbstractRunSystem):
         overlay(left, run.ts, strengths(theory), strengths(simulation), [f"s = {value:.1f}" for value in s])
         left.set(xlabel="time $t/\\tau$", ylabel="mode strength $u^\\top W_2W_1v$", title="Random balanced start")
         for sizes in ((4, 4, 4), (6, 3, 3), (3, 3, 6)):
-            lams = jnp.linspace(-6.0, 6.0, 25)
+            lams = jnp.sinh(jnp.linspace(-2.5, 2.5, 31))
             right.plot(lams, [_kernel_distance(lam, sizes) for lam in lams], label="-".join(map(str, sizes)))
         right.set(xlabel="$\\lambda$", ylabel="kernel distance start to end", title="Lazy and rich, by λ and shape")
         right.legend(fontsize=8)
