@@ -3,10 +3,11 @@
 A file per theory lists its problems in `PROBLEMS`; a new theory adds its file here.
 """
 
-from . import balanced_end_to_end, two_layer_modes
+from . import balanced_end_to_end, conservation_laws, two_layer_modes
 from ._problem import Problem as Problem
 
 PROBLEMS: tuple[Problem, ...] = (
     *two_layer_modes.PROBLEMS,
     *balanced_end_to_end.PROBLEMS,
+    *conservation_laws.PROBLEMS,
 )

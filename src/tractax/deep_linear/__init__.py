@@ -3,6 +3,10 @@
 from ._balanced_end_to_end import BalancedEndToEnd as BalancedEndToEnd
 from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
+from ._conservation_laws import Balance as Balance
+from ._conservation_laws import ConservationLaws as ConservationLaws
+from ._conservation_laws import balance_after_step as balance_after_step
+from ._conservation_laws import balance_drift as balance_drift
 from ._end_to_end import end_to_end as end_to_end
 from ._initialise import aligned as aligned
 from ._initialise import balanced as balanced
