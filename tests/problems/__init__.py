@@ -5,6 +5,7 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 
 from . import (
     balanced_end_to_end,
+    conservation_laws,
     lambda_balanced_riccati,
     linear_regression,
     opposing_signals,
@@ -14,6 +15,7 @@ from ._problem import Problem as Problem
 
 PROBLEMS: tuple[Problem, ...] = (
     *balanced_end_to_end.PROBLEMS,
+    *conservation_laws.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
     *opposing_signals.PROBLEMS,

@@ -4,6 +4,10 @@ from ._balanced_end_to_end import BalancedEndToEnd as BalancedEndToEnd
 from ._base import AbstractLinearSolution as AbstractLinearSolution
 from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
+from ._conservation_laws import Balance as Balance
+from ._conservation_laws import ConservationLaws as ConservationLaws
+from ._conservation_laws import balance_after_step as balance_after_step
+from ._conservation_laws import balance_drift as balance_drift
 from ._dynamical_isometry import expected_log_determinant as expected_log_determinant
 from ._dynamical_isometry import fuss_catalan_density as fuss_catalan_density
 from ._dynamical_isometry import fuss_catalan_edge as fuss_catalan_edge

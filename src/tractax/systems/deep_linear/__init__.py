@@ -1,6 +1,7 @@
 """Deep linear networks: one file per theory, in the order of the documentation."""
 
 from ._balanced_end_to_end import BalancedEndToEndSystem
+from ._conservation_laws import ConservationDriftSystem, ConservationLawsSystem
 from ._dynamical_isometry import GaussianSpectrumSystem, OrthogonalIsometrySystem
 from ._high_dim_regression import HighDimRegressionSystem
 from ._init_rank_alignment import InitRankAlignmentSystem
@@ -24,4 +25,6 @@ SYSTEMS = (
     SGDStabilitySystem(),
     OpposingSignalsSystem(),
     EdgeOfStabilitySystem(),
+    ConservationLawsSystem(),
+    ConservationDriftSystem(),
 )
