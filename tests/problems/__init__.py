@@ -3,7 +3,7 @@
 A file per theory lists its problems in `PROBLEMS`; a new theory adds its file here.
 """
 
-from . import two_layer_modes
+from . import diagonal_network, two_layer_modes
 from ._problem import Problem as Problem
 
-PROBLEMS: tuple[Problem, ...] = (*two_layer_modes.PROBLEMS,)
+PROBLEMS: tuple[Problem, ...] = (*two_layer_modes.PROBLEMS, *diagonal_network.PROBLEMS)

@@ -2,6 +2,12 @@
 
 from ._base import Product as Product
 from ._base import balance_matrices as balance_matrices
+from ._diagonal_linear import DiagonalLinear as DiagonalLinear
+from ._diagonal_network import DiagonalNetwork as DiagonalNetwork
+from ._diagonal_network import OrthogonalDesign as OrthogonalDesign
+from ._diagonal_network import hyperbolic_entropy as hyperbolic_entropy
+from ._diagonal_path import SparsePath as SparsePath
+from ._diagonal_path import sparse_path as sparse_path
 from ._initialise import aligned as aligned
 from ._initialise import balanced as balanced
 from ._initialise import balanced_factors as balanced_factors
@@ -10,6 +16,7 @@ from ._initialise import haar as haar
 from ._initialise import lambda_balanced as lambda_balanced
 from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
+from ._least_squares import LeastSquares as LeastSquares
 from ._network import DeepLinear as DeepLinear
 from ._saddle_to_saddle import SaddleToSaddle as SaddleToSaddle
 from ._saddle_to_saddle import Staircase as Staircase
