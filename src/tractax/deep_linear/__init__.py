@@ -8,6 +8,12 @@ from ._conservation_laws import Balance as Balance
 from ._conservation_laws import ConservationLaws as ConservationLaws
 from ._conservation_laws import balance_after_step as balance_after_step
 from ._conservation_laws import balance_drift as balance_drift
+from ._diagonal_linear import DiagonalLinear as DiagonalLinear
+from ._diagonal_network import DiagonalNetwork as DiagonalNetwork
+from ._diagonal_network import OrthogonalDesign as OrthogonalDesign
+from ._diagonal_network import hyperbolic_entropy as hyperbolic_entropy
+from ._diagonal_path import SparsePath as SparsePath
+from ._diagonal_path import sparse_path as sparse_path
 from ._dynamical_isometry import expected_log_determinant as expected_log_determinant
 from ._dynamical_isometry import fuss_catalan_density as fuss_catalan_density
 from ._dynamical_isometry import fuss_catalan_edge as fuss_catalan_edge
@@ -31,6 +37,7 @@ from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
 from ._lambda_balanced_riccati import Correlations as Correlations
 from ._lambda_balanced_riccati import LambdaBalancedRiccati as LambdaBalancedRiccati
+from ._least_squares import LeastSquares as LeastSquares
 from ._linear_regression import LinearRegressionFlow as LinearRegressionFlow
 from ._linear_regression import RegressionState as RegressionState
 from ._map_task import MapTask as MapTask

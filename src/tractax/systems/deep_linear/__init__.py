@@ -2,6 +2,8 @@
 
 from ._balanced_end_to_end import BalancedEndToEndSystem
 from ._conservation_laws import ConservationDriftSystem, ConservationLawsSystem
+from ._diagonal_network import DiagonalNetworkSystem
+from ._diagonal_path import DiagonalPathSystem
 from ._dynamical_isometry import GaussianSpectrumSystem, OrthogonalIsometrySystem
 from ._high_dim_regression import HighDimRegressionSystem
 from ._init_rank_alignment import InitRankAlignmentSystem
@@ -22,6 +24,8 @@ SYSTEMS = (
     HighDimRegressionSystem(),
     InitRankAlignmentSystem(),
     SaddleToSaddleSystem(),
+    DiagonalNetworkSystem(),
+    DiagonalPathSystem(),
     SGDStabilitySystem(),
     OpposingSignalsSystem(),
     EdgeOfStabilitySystem(),
