@@ -8,11 +8,11 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import minimize
 
 import tractax as tx
-from tractax.deep_linear import DiagonalLinear, DiagonalNetwork, LeastSquares, OrthogonalDesign, hyperbolic_entropy
+from tractax.deep_linear import DiagonalLinear, DiagonalNetwork, OrthogonalDesign, RegressionTask, hyperbolic_entropy
 
 
 def _task():
-    return LeastSquares(jnp.asarray([[1, 0.5, -0.3], [0.2, -1, 0.8]]), jnp.asarray([1.0, 0.4]))
+    return RegressionTask(jnp.asarray([[1, 0.5, -0.3], [0.2, -1, 0.8]]), jnp.asarray([1.0, 0.4]))
 
 
 def _solution(scale, depth=2):
@@ -84,7 +84,7 @@ def test_trajectory_and_limit_against_scipy(depth, scale):
 
 def test_more_examples_than_inputs_end_at_least_squares(getkey):
     inputs, targets = jax.random.normal(getkey(), (8, 3)), jax.random.normal(getkey(), (8,))
-    task = LeastSquares(inputs, targets)
+    task = RegressionTask(inputs, targets)
     solution = DiagonalNetwork.from_model(DiagonalLinear.uniform(3, scale=0.1), task)
     np.testing.assert_allclose(solution.limit().predictor, jnp.linalg.lstsq(inputs, targets)[0], rtol=1e-10)
     assert float(solution.loss(0.0)) == pytest.approx(float(jnp.mean(targets**2)) / 2, rel=1e-12)
@@ -92,7 +92,7 @@ def test_more_examples_than_inputs_end_at_least_squares(getkey):
 
 @pytest.mark.parametrize("scale", [0.05, 1.0])
 def test_integrated_and_closed_form_agree(scale):
-    task = LeastSquares(jnp.asarray([[1.0, 1.0], [1.0, -1.0], [0.5, 0.5], [-0.5, 0.5]]), jnp.asarray([1, 0.4, 2, 0.3]))
+    task = RegressionTask(jnp.asarray([[1.0, 1.0], [1.0, -1.0], [0.5, 0.5], [-0.5, 0.5]]), jnp.asarray([1, 0.4, 2, 0.3]))
     model = DiagonalLinear(scale * jnp.asarray([1.0, 0.4]), scale * jnp.asarray([0.7, -1.0]))
     closed = OrthogonalDesign.from_model(model, task, tx.GradientFlow(2.0))
     integrated = DiagonalNetwork.from_model(model, task, tx.GradientFlow(2.0))
@@ -109,24 +109,15 @@ def test_gradient_of_the_limit():
 
 
 def test_targets_at_zero_do_not_move():
-    task = LeastSquares(_task().inputs, jnp.zeros(2))
+    task = RegressionTask(_task().inputs, jnp.zeros(2))
     solution = DiagonalNetwork.from_model(DiagonalLinear.uniform(3, scale=0.2), task)
     for state in (solution.evaluate(5.0), solution.limit()):
         np.testing.assert_array_equal(state.predictor, 0.0)
 
 
-def test_least_squares_batches(getkey):
-    task, model = _task(), DiagonalLinear(jnp.asarray([1.0, 0.2, 0.3]), jnp.asarray([0.1, 0.5, 0.2]))
-    inputs, targets = task.sample(getkey(), 4096)
-    assert inputs.shape == (4096, 3) and targets.shape == (4096,)
-    assert float(task.batch_loss(model, (inputs, targets))) == pytest.approx(float(task.loss(model)), rel=0.1)
-    rows = [float(task.batch_loss(model, (task.inputs[i : i + 1], task.targets[i : i + 1]))) for i in range(2)]
-    assert float(task.loss(model)) == pytest.approx(sum(rows) / 2, rel=1e-12)
-
-
 def test_refuses_what_it_does_not_cover(getkey):
     model, task = DiagonalLinear.uniform(3, scale=0.1), _task()
-    twice = LeastSquares(jnp.asarray([[1.0, 0.5, -0.3], [2.0, 1.0, -0.6]]), jnp.asarray([1.0, 2.0]))
+    twice = RegressionTask(jnp.asarray([[1.0, 0.5, -0.3], [2.0, 1.0, -0.6]]), jnp.asarray([1.0, 2.0]))
     with pytest.raises(ValueError, match=r"independent examples.*FAILS"):
         DiagonalNetwork.from_model(model, twice)
     with pytest.raises(ValueError, match=r"no input without weights.*FAILS"):
@@ -144,6 +135,6 @@ def test_refuses_what_it_does_not_cover(getkey):
     with pytest.raises(ValueError, match="`negative` must have shape"):
         DiagonalLinear(jnp.ones(3), jnp.ones(2))
     with pytest.raises(ValueError, match="`targets` must have shape"):
-        LeastSquares(jnp.ones((2, 3)), jnp.ones(3))
+        RegressionTask(jnp.ones((2, 3)), jnp.ones(3))
     with pytest.raises(ValueError, match="too stiff"):
         _solution(0.01, depth=4).evaluate(1e6)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, nnls
 
-from tractax.deep_linear import DiagonalLinear, DiagonalNetwork, LeastSquares, sparse_path
+from tractax.deep_linear import DiagonalLinear, DiagonalNetwork, RegressionTask, sparse_path
 from tractax.deep_linear._diagonal_path import _signed_least_squares
 
 
 def test_reference_path():
-    path = sparse_path(LeastSquares(jnp.asarray([[1, 0.5, -0.3], [0.2, -1, 0.8]]), jnp.asarray([1.0, 0.4])))
+    path = sparse_path(RegressionTask(jnp.asarray([[1, 0.5, -0.3], [0.2, -1, 0.8]]), jnp.asarray([1.0, 0.4])))
     np.testing.assert_allclose(path.times, [50 / 27, 134 / 11], rtol=1e-12)
     expected = [[0, 0, 0], [1.08 / 1.04, 0, 0], [12 / 11, -2 / 11, 0]]
     np.testing.assert_allclose(path.predictors, expected, atol=1e-12)
@@ -24,7 +24,7 @@ def test_reference_path():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_networks_with_tiny_weights_follow_it(seed):
     x_key, y_key = jax.random.split(jax.random.key(seed))
-    task = LeastSquares(jax.random.normal(x_key, (4, 9)), jax.random.normal(y_key, (4,)))
+    task = RegressionTask(jax.random.normal(x_key, (4, 9)), jax.random.normal(y_key, (4,)))
     path = sparse_path(task)
     assert path.times.shape[0] >= 3
     # The mirror flow knows any scale: here e^-300.
@@ -44,7 +44,7 @@ def test_it_ends_at_basis_pursuit(seed):
     x, y = jax.random.normal(x_key, (5, 12)), jax.random.normal(y_key, (5,))
     both = np.concatenate([x, -x], axis=1)
     found = linprog(np.ones(24), A_eq=both, b_eq=np.asarray(y)).x
-    np.testing.assert_allclose(sparse_path(LeastSquares(x, y)).predictors[-1], found[:12] - found[12:], atol=1e-8)
+    np.testing.assert_allclose(sparse_path(RegressionTask(x, y)).predictors[-1], found[:12] - found[12:], atol=1e-8)
 
 
 def test_signed_least_squares_against_scipy():
@@ -57,13 +57,13 @@ def test_signed_least_squares_against_scipy():
 
 
 def test_targets_at_zero_have_no_path():
-    path = sparse_path(LeastSquares(jnp.ones((1, 2)), jnp.zeros(1)))
+    path = sparse_path(RegressionTask(jnp.ones((1, 2)), jnp.zeros(1)))
     assert path.times.shape == (0,)
     np.testing.assert_array_equal(path.predictor(3.0), 0.0)
 
 
 def test_refusals():
-    task = LeastSquares(jnp.asarray([[1, 0.5, -0.3], [0.2, -1, 0.8]]), jnp.asarray([1.0, 0.4]))
+    task = RegressionTask(jnp.asarray([[1, 0.5, -0.3], [0.2, -1, 0.8]]), jnp.asarray([1.0, 0.4]))
     with pytest.raises(ValueError, match="`max_jumps` must be enough"):
         sparse_path(task, max_jumps=1)
     with pytest.raises(ValueError, match="`scale` must be positive"):

@@ -206,9 +206,9 @@ def test_refusals(getkey):
         sgd_growth(jnp.eye(2), -0.1, 1)
     with pytest.raises(ValueError, match="`model` must return one number"):
         per_example_gradients(gaussian((2, 2), scale=1.0, key=getkey()), INPUTS)
-    with pytest.raises(ValueError, match=r"`targets` must have shape \(2, any\)"):
+    with pytest.raises(ValueError, match=r"`targets` must have shape \(2,\)"):
         RegressionTask(INPUTS, jnp.ones(3))
-    with pytest.raises(ValueError, match="`model` must return 1 numbers"):
+    with pytest.raises(ValueError, match=r"`model` must return 1 number"):
         RegressionTask(INPUTS, jnp.ones(2)).loss(gaussian((2, 2), scale=1.0, key=getkey()))
 
 

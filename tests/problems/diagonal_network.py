@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 
 from tractax import GradientFlow
-from tractax.deep_linear import DiagonalLinear, DiagonalNetwork, LeastSquares, OrthogonalDesign
+from tractax.deep_linear import DiagonalLinear, DiagonalNetwork, OrthogonalDesign, RegressionTask
 from tractax.systems import Run
 
 from ._problem import Problem
@@ -9,7 +9,7 @@ from ._problem import Problem
 
 def _run(knob, inputs, targets, positive, negative, *, depth=2, t1=30.0, theory=DiagonalNetwork):
     dtype = knob.dtype
-    task = LeastSquares(jnp.asarray(inputs, dtype), jnp.asarray(targets, dtype))
+    task = RegressionTask(jnp.asarray(inputs, dtype), jnp.asarray(targets, dtype))
     weights = (knob * jnp.asarray(w, dtype) for w in (positive, negative))
     model = DiagonalLinear(*weights, depth)
     rule = GradientFlow(1.5)

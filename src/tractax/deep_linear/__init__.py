@@ -37,7 +37,6 @@ from ._initialise import low_rank as low_rank
 from ._initialise import orthogonal as orthogonal
 from ._lambda_balanced_riccati import Correlations as Correlations
 from ._lambda_balanced_riccati import LambdaBalancedRiccati as LambdaBalancedRiccati
-from ._least_squares import LeastSquares as LeastSquares
 from ._linear_regression import LinearRegressionFlow as LinearRegressionFlow
 from ._linear_regression import RegressionState as RegressionState
 from ._map_task import MapTask as MapTask

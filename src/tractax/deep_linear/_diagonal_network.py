@@ -41,14 +41,14 @@ from ..core import (
 )
 from ._base import check_flow, no_weight_decay
 from ._diagonal_linear import DiagonalLinear
-from ._least_squares import LeastSquares
+from ._regression_task import RegressionTask
 from ._two_layer_modes import two_layer_mode
 
 
 class AbstractDiagonalSolution(AbstractSolution[DiagonalLinear]):
     """A solution that predicts all weights of a diagonal linear network: its state is a network."""
 
-    task: eqx.AbstractVar[LeastSquares]
+    task: eqx.AbstractVar[RegressionTask]
     time_constant: eqx.AbstractVar[Float[Array, ""]]
 
     @abc.abstractmethod
@@ -94,13 +94,13 @@ class DiagonalNetwork(AbstractDiagonalSolution):
     design: Float[Array, "rows in"]
     response: Float[Array, " rows"]
     rate: Float[Array, ""]
-    task: LeastSquares
+    task: RegressionTask
     time_constant: Float[Array, ""]
     kind: ClassVar[Kind] = "exact"
 
     @classmethod
     def from_model(
-        cls, model: DiagonalLinear, task: LeastSquares, rule: AbstractRule | None = None, *, check: bool = True
+        cls, model: DiagonalLinear, task: RegressionTask, rule: AbstractRule | None = None, *, check: bool = True
     ) -> "DiagonalNetwork":
         """The solution for a network.
 
@@ -113,7 +113,7 @@ class DiagonalNetwork(AbstractDiagonalSolution):
 
     @classmethod
     def assumptions(
-        cls, model: DiagonalLinear, task: LeastSquares, rule: AbstractRule | None = None
+        cls, model: DiagonalLinear, task: RegressionTask, rule: AbstractRule | None = None
     ) -> tuple[Assumption, ...]:
         """How far the case is from what the solution takes for granted."""
         _check(model, task)
@@ -127,7 +127,7 @@ class DiagonalNetwork(AbstractDiagonalSolution):
         )
 
     @classmethod
-    def _build(cls, model: DiagonalLinear, task: LeastSquares, rule: AbstractRule | None) -> "DiagonalNetwork":
+    def _build(cls, model: DiagonalLinear, task: RegressionTask, rule: AbstractRule | None) -> "DiagonalNetwork":
         rule = check_flow(rule, cls.__name__)
         _check(model, task)
         design, response = task.inputs, task.targets
@@ -195,13 +195,13 @@ class OrthogonalDesign(AbstractDiagonalSolution):
     initial: DiagonalLinear
     variances: Float[Array, " in"]
     optimum: Float[Array, " in"]
-    task: LeastSquares
+    task: RegressionTask
     time_constant: Float[Array, ""]
     kind: ClassVar[Kind] = "exact"
 
     @classmethod
     def from_model(
-        cls, model: DiagonalLinear, task: LeastSquares, rule: AbstractRule | None = None, *, check: bool = True
+        cls, model: DiagonalLinear, task: RegressionTask, rule: AbstractRule | None = None, *, check: bool = True
     ) -> "OrthogonalDesign":
         """The solution for a network, having checked that the data have orthogonal columns.
 
@@ -222,7 +222,7 @@ class OrthogonalDesign(AbstractDiagonalSolution):
 
     @classmethod
     def assumptions(
-        cls, model: DiagonalLinear, task: LeastSquares, rule: AbstractRule | None = None
+        cls, model: DiagonalLinear, task: RegressionTask, rule: AbstractRule | None = None
     ) -> tuple[Assumption, ...]:
         """How far the case is from what the solution takes for granted."""
         _check(model, task)
@@ -338,10 +338,10 @@ def _damping(weights: DiagonalLinear, pull: Array) -> Array:
     return -jnp.expm1(-jnp.log1p(power * change) / power) / change
 
 
-def _check(model: DiagonalLinear, task: LeastSquares) -> None:
+def _check(model: DiagonalLinear, task: RegressionTask) -> None:
     if not isinstance(model, DiagonalLinear):
         raise ValueError(f"`model` must be a DiagonalLinear network; got {type(model).__name__}.")
-    if not isinstance(task, LeastSquares):
-        raise ValueError(f"`task` must be LeastSquares; got {type(task).__name__}.")
+    if not isinstance(task, RegressionTask) or task.targets.ndim != 1:
+        raise ValueError(f"`task` must be a RegressionTask with one target for each example; got {type(task).__name__}.")
     if model.positive.shape[0] != task.inputs.shape[1]:
         raise ValueError(f"`model` must have {task.inputs.shape[1]} inputs to fit `task`; got {model.positive.shape[0]}.")

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..core import check_positive
-from ._least_squares import LeastSquares
+from ._regression_task import RegressionTask
 
 
 class SparsePath(eqx.Module):
@@ -40,7 +40,7 @@ class SparsePath(eqx.Module):
         return self.times * -jnp.log(check_positive("scale", scale).astype(self.times.dtype)) / 2
 
 
-def sparse_path(task: LeastSquares, *, max_jumps: int = 1000) -> SparsePath:
+def sparse_path(task: RegressionTask, *, max_jumps: int = 1000) -> SparsePath:
     """The path of a diagonal linear network in the limit of vanishing initial weights.
 
     The number of jumps depends on the data, so this cannot be traced by `jax.jit`. Data in general position are assumed,

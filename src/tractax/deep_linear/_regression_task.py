@@ -15,7 +15,7 @@ class RegressionTask(AbstractSampledTask):
     **Arguments:**
 
     - `inputs`: $x_i$, one example a row, shape `(examples, in)`.
-    - `targets`: $y_i$, shape `(examples, out)`; a vector counts as one column.
+    - `targets`: $y_i$, shape `(examples, out)`, or `(examples,)` for models with one output.
 
     **Raises:**
 
@@ -23,13 +23,13 @@ class RegressionTask(AbstractSampledTask):
     """
 
     inputs: Float[Array, "examples in"]
-    targets: Float[Array, "examples out"]
+    targets: Float[Array, "examples *out"]
 
     def __init__(self, inputs: Float[ArrayLike, "examples in"], targets: Float[ArrayLike, "..."]):
         self.inputs = check_matrix("inputs", inputs)
-        targets = jnp.asarray(targets)
-        targets = targets[:, None] if targets.ndim == 1 else targets
-        self.targets = check_matrix("targets", targets, (self.inputs.shape[0], None)).astype(self.inputs.dtype)
+        columns = (None,) if jnp.ndim(targets) == 2 else ()
+        shape = (self.inputs.shape[0], *columns)
+        self.targets = check_matrix("targets", targets, shape).astype(self.inputs.dtype)
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """Half the squared error, averaged over all examples."""
@@ -47,6 +47,6 @@ class RegressionTask(AbstractSampledTask):
         outputs = jax.vmap(model)(inputs)
         if outputs.size != targets.size:
             raise ValueError(
-                f"`model` must return {self.targets.shape[1]} numbers for each example; got shape {outputs.shape[1:]}."
+                f"`model` must return {self.targets[0].size} number(s) for each example; got shape {outputs.shape[1:]}."
             )
         return jnp.sum((outputs.reshape(targets.shape) - targets) ** 2) / (2 * targets.shape[0])

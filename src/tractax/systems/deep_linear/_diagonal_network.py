@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from ...analysis import compare
 from ...core import Kind, relative_norm
-from ...deep_linear import DiagonalLinear, DiagonalNetwork, LeastSquares
+from ...deep_linear import DiagonalLinear, DiagonalNetwork, RegressionTask
 from ...plotting import overlay
 from ...rules import GradientFlow
 from ...training import train
@@ -27,7 +27,7 @@ class DiagonalNetworkSystem(AbstractRunSystem):
 
     def run(self, scale: float = 0.1, depth: int = 2, t1: float = 40.0) -> Run:
         """Initial weights `scale`."""
-        task = LeastSquares(jnp.asarray([[1.0, 0.5, -0.3], [0.2, -1.0, 0.8]]), jnp.asarray([1.0, 0.4]))
+        task = RegressionTask(jnp.asarray([[1.0, 0.5, -0.3], [0.2, -1.0, 0.8]]), jnp.asarray([1.0, 0.4]))
         model = DiagonalLinear.uniform(3, scale=scale, depth=depth)
         rule = GradientFlow()
         return Run(model, task, rule, DiagonalNetwork.from_model(model, task, rule), jnp.linspace(0.0, t1, 161))
@@ -65,7 +65,7 @@ class DiagonalNetworkSystem(AbstractRunSystem):
         )
 
 
-def _norms(task: LeastSquares, scales: Float[Array, " scales"], depth: int) -> Float[Array, " scales"]:
+def _norms(task: RegressionTask, scales: Float[Array, " scales"], depth: int) -> Float[Array, " scales"]:
     def norm(scale):
         model = DiagonalLinear.uniform(task.inputs.shape[1], scale=scale, depth=depth)
         limit = DiagonalNetwork.from_model(model, task, check=False).limit()
@@ -74,7 +74,7 @@ def _norms(task: LeastSquares, scales: Float[Array, " scales"], depth: int) -> F
     return jax.jit(jax.vmap(norm))(scales)
 
 
-def _simulated_norms(task: LeastSquares, scales: Float[Array, " scales"], depth: int) -> Float[Array, " scales"]:
+def _simulated_norms(task: RegressionTask, scales: Float[Array, " scales"], depth: int) -> Float[Array, " scales"]:
     def norm(scale):
         model = DiagonalLinear.uniform(task.inputs.shape[1], scale=scale, depth=depth)
         # Large weights learn faster, and small ones of deep networks wait longer.

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ...analysis import Scaling, crossing_times, scaling
 from ...core import Kind
-from ...deep_linear import DiagonalLinear, LeastSquares, sparse_path
+from ...deep_linear import DiagonalLinear, RegressionTask, sparse_path
 from ...plotting import overlay
 from ...rules import GradientFlow
 from ...training import train
@@ -26,9 +26,9 @@ class DiagonalPathSystem(AbstractSystem):
     citation: ClassVar[Citation] = Citation("Pesme, Flammarion", 2023, "2304.00488")
     claim: ClassVar[Exponent] = Exponent(-1.0, "exponent of the jump times' error in ln(1/α)")
 
-    def task(self) -> LeastSquares:
+    def task(self) -> RegressionTask:
         """The data."""
-        return LeastSquares(jnp.asarray([[1.0, 0.5, -0.3], [0.2, -1.0, 0.8]]), jnp.asarray([1.0, 0.4]))
+        return RegressionTask(jnp.asarray([[1.0, 0.5, -0.3], [0.2, -1.0, 0.8]]), jnp.asarray([1.0, 0.4]))
 
     def measure(self) -> Scaling:
         """How the largest error of a rescaled jump time falls with ln(1/α), for α from e^-40 to e^-160."""
@@ -66,7 +66,7 @@ class DiagonalPathSystem(AbstractSystem):
         figure.axes[0].set_ylabel("predictor")
 
 
-def _simulate(task: LeastSquares, logarithm: Float[Array, ""], ts: Float[Array, " times"]) -> Float[Array, "times in"]:
+def _simulate(task: RegressionTask, logarithm: Float[Array, ""], ts: Float[Array, " times"]) -> Float[Array, "times in"]:
     model = DiagonalLinear.uniform(task.inputs.shape[1], scale=jnp.exp(-logarithm))
     # Weights this small are only right if their relative error is what counts.
     return train(
