@@ -22,7 +22,10 @@ DEFAULTS = {
 }
 PACKAGES = [
     "tractax",
-    *(f"tractax.{name}" for name in ("analysis", "core", "deep_linear", "rules", "special", "systems", "training")),
+    *(
+        f"tractax.{name}"
+        for name in ("analysis", "core", "deep_linear", "prediction", "rules", "special", "systems", "training")
+    ),
     "tractax.plotting",
 ]
 

@@ -8,6 +8,12 @@ from ._conservation_laws import Balance as Balance
 from ._conservation_laws import ConservationLaws as ConservationLaws
 from ._conservation_laws import balance_after_step as balance_after_step
 from ._conservation_laws import balance_drift as balance_drift
+from ._deep_modes import DeepModes as DeepModes
+from ._deep_modes import Strengths as Strengths
+from ._deep_modes import deep_mode as deep_mode
+from ._deep_modes import infinite_depth_time as infinite_depth_time
+from ._deep_modes import largest_stable_rate as largest_stable_rate
+from ._deep_modes import learning_time as learning_time
 from ._diagonal_linear import DiagonalLinear as DiagonalLinear
 from ._diagonal_network import DiagonalNetwork as DiagonalNetwork
 from ._diagonal_network import OrthogonalDesign as OrthogonalDesign

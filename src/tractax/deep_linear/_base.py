@@ -83,7 +83,7 @@ def whitened(task: LinearTask) -> Assumption:
     return Assumption("whitened inputs, Σxx = I", violation, tolerance_for(task.optimum))
 
 
-def balance_matrices(model: DeepLinear) -> tuple[Float[Array, "hidden hidden"], ...]:
+def balance_matrices(model: DeepLinear) -> tuple[Float[Array, "_ _"], ...]:
     r"""$D_l = W_{l+1}^\top W_{l+1} - W_l W_l^\top$, one matrix for each hidden layer; gradient flow conserves them."""
     return tuple(
         after.T @ after - before @ before.T for before, after in zip(model.weights[:-1], model.weights[1:], strict=True)

@@ -24,6 +24,7 @@ from ..core import AbstractRule, Assumption, Kind, enforce, relative_norm, toler
 from ..special import exprel
 from ._base import AbstractLinearSolution, check_flow, check_layers, no_weight_decay
 from ._network import DeepLinear
+from ._singular_modes import singular_modes
 from ._task import LinearTask
 
 
@@ -111,15 +112,7 @@ class TwoLayerModes(AbstractLinearSolution):
     def _build(cls, model: DeepLinear, task: LinearTask, rule: AbstractRule | None) -> "TwoLayerModes":
         rule = check_flow(rule, cls.__name__, rates=True)
         w1, w2 = check_layers(model, task, depth=2).weights
-        sigma = task.cross_covariance
-        # Where singular values repeat, the network decides which singular vectors are meant: a part of its product
-        # breaks the tie, and changes no vector of an aligned network.
-        product = w2 @ w1
-        size = jnp.linalg.norm(product)
-        nudge = 0.3 * jnp.linalg.norm(sigma) / jnp.where(size == 0, 1.0, size)
-        u, _, vt = jnp.linalg.svd(sigma + nudge * product, full_matrices=False)
-        v = vt.T
-        s = jnp.sum(u * (sigma @ v), axis=0)
+        u, s, v = singular_modes(task, w2 @ w1)
         # Both W1 v and W2ᵀ u point along the hidden mode; the longer one gives its direction.
         from_first, from_second = w1 @ v, w2.T @ u
         longer = jnp.linalg.norm(from_first, axis=0) >= jnp.linalg.norm(from_second, axis=0)

@@ -2,6 +2,7 @@
 
 from ._balanced_end_to_end import BalancedEndToEndSystem
 from ._conservation_laws import ConservationDriftSystem, ConservationLawsSystem
+from ._deep_modes import DeepModesSystem
 from ._diagonal_network import DiagonalNetworkSystem
 from ._diagonal_path import DiagonalPathSystem
 from ._dynamical_isometry import GaussianSpectrumSystem, OrthogonalIsometrySystem
@@ -16,6 +17,7 @@ from ._two_layer_modes import TwoLayerModesSystem
 
 SYSTEMS = (
     TwoLayerModesSystem(),
+    DeepModesSystem(),
     OrthogonalIsometrySystem(),
     GaussianSpectrumSystem(),
     LambdaBalancedRiccatiSystem(),

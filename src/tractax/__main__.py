@@ -1,0 +1,5 @@
+"""`python -m tractax`."""
+
+from .cli import main
+
+main()
