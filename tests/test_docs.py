@@ -64,7 +64,7 @@ def test_links_lead_somewhere(page):
             continue
         path, _, anchor = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
-        assert linked.is_file(), f"{_name(page)} links to {target}, which does not exist"
+        assert linked.exists(), f"{_name(page)} links to {target}, which does not exist"
         if anchor:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}

@@ -18,6 +18,11 @@ class AbstractLinearSolution(AbstractSolution):
 
     task: eqx.AbstractVar[LinearTask]
 
+    @classmethod
+    @abc.abstractmethod
+    def assumptions(cls, model: Any, task: Any, rule: AbstractRule | None = None) -> tuple[Assumption, ...]:
+        """How far the case is from what the solution takes for granted."""
+
     @abc.abstractmethod
     def product_of(self, state: Any) -> Float[Array, "out in"]:
         """The input-output map $W_L \\cdots W_1$ in a given state."""
