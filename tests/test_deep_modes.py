@@ -22,8 +22,6 @@ from tractax.deep_linear import (
 )
 from tractax.systems import get
 
-mode = jax.jit(deep_mode, static_argnums=3)
-time = jax.jit(learning_time, static_argnums=3)
 gradient = jax.jit(jax.grad(deep_mode, (0, 1, 2)), static_argnums=3)
 
 # (u0, s, u): rising, falling, without signal, from the wrong side.
@@ -47,8 +45,8 @@ JOURNEYS = (
     ("depth", "expected"), [(2, 2.059435950973), (3, 2.403354692963), (4, 2.691177804209), (8, 2.789726929148)]
 )
 def test_reference_times(depth, expected):
-    assert float(time(0.01, 1.9, 2.0, depth)) == pytest.approx(expected, abs=1e-12)
-    assert float(mode(0.01, 2.0, expected, depth)) == pytest.approx(1.9, rel=1e-12)
+    assert float(learning_time(0.01, 1.9, 2.0, depth)) == pytest.approx(expected, abs=1e-12)
+    assert float(deep_mode(0.01, 2.0, expected, depth)) == pytest.approx(1.9, rel=1e-12)
 
 
 def _quadrature(u0, u, s, depth):
@@ -63,11 +61,11 @@ def _quadrature(u0, u, s, depth):
 def test_times_and_curves_against_quadrature(depth):
     for u0, s, u in JOURNEYS:
         t = float(_quadrature(u0, u, s, depth))
-        assert float(time(u0, u, s, depth)) == pytest.approx(t, rel=1e-12), (u0, s, u)
+        assert float(learning_time(u0, u, s, depth)) == pytest.approx(t, rel=1e-12), (u0, s, u)
         # An error of 1e-15 in the (rounded) time or, where that is less, in the logarithm of the initial strength.
         speed, first_speed = (depth * abs(v) ** (2 - 2 / depth) * abs(s - v) for v in (u, u0))
         rounding = 4e-15 * speed * max(t, depth * abs(u0) / first_speed)
-        assert float(mode(u0, s, t, depth)) == pytest.approx(u, rel=1e-14, abs=rounding), (u0, s, u)
+        assert float(deep_mode(u0, s, t, depth)) == pytest.approx(u, rel=1e-14, abs=rounding), (u0, s, u)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 7])
@@ -80,7 +78,7 @@ def test_derivatives_against_scipy(depth, u0, s):
         return solve_ivp(field, (0, t), [u0], method="DOP853", rtol=1e-12, atol=1e-14).y[0, -1]
 
     t, h = 0.9, 1e-4
-    assert float(mode(u0, s, t, depth)) == pytest.approx(by_scipy(u0, s, t), rel=1e-9)
+    assert float(deep_mode(u0, s, t, depth)) == pytest.approx(by_scipy(u0, s, t), rel=1e-9)
     found = gradient(u0, s, t, depth)
     point = np.array([u0, s, t])
     for slope, step in zip(found, h * np.eye(3), strict=True):
@@ -92,9 +90,9 @@ def test_derivatives_against_scipy(depth, u0, s):
 def test_ends_and_fixed_points(depth):
     for u0, s in ((0.01, 2.0), (3.0, 2.0), (3.0, 0.0), (-3.0, 1.0), (0.0, 1.0), (1.0, 1.0), (-1.0, -3.0), (1e-30, 1e6)):
         learned = depth == 1 or (s != 0 and u0 * s > 0)
-        end = mode(u0, s, jnp.inf, depth)
+        end = deep_mode(u0, s, jnp.inf, depth)
         assert float(end) == (s if learned else 0.0)
-        assert float(mode(u0, s, 0.0, depth)) == pytest.approx(u0, rel=1e-13)
+        assert float(deep_mode(u0, s, 0.0, depth)) == pytest.approx(u0, rel=1e-13)
         slopes = gradient(u0, s, 1e12, depth)
         assert all(bool(jnp.isfinite(slope)) for slope in slopes)
     # A weak perturbation of the fixed point decays at the rate of the Hessian.
@@ -129,7 +127,7 @@ def test_steps_become_independent_of_depth():
     assert steps == [189, 266, 303]
     limit = float(infinite_depth_time(0.3, 0.95, 1.0)) / 0.02
     assert limit == pytest.approx(303.6, abs=0.05)
-    gaps = [limit - depth * float(time(0.3, 0.95, 1.0, depth)) / 0.02 for depth in (64, 128, 256)]
+    gaps = [limit - depth * float(learning_time(0.3, 0.95, 1.0, depth)) / 0.02 for depth in (64, 128, 256)]
     # The approach is of order 1/L.
     np.testing.assert_allclose(np.divide(gaps[:-1], gaps[1:]), 2.0, rtol=0.05)
 

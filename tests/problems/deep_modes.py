@@ -14,7 +14,7 @@ def _aligned(knob, *, depth, singular_values, strength, time_constant=1.0, t1=8.
     s = jnp.asarray(singular_values, dtype)
     k = s.shape[0]
     out_key, in_key, key = jax.random.split(jax.random.key(1), 3)
-    u, v = haar(out_key, k + 1, k, dtype), haar(in_key, k + 2, k, dtype)
+    u, v = haar(out_key, k, k, dtype), haar(in_key, k + 2, k, dtype)
     task = LinearTask((u * s[None, :]) @ v.T)
     hidden = tuple(k + i % 2 for i in range(depth - 1))
     model = aligned(task, hidden, strength=knob * jnp.asarray(strength, dtype), key=key)
@@ -23,9 +23,9 @@ def _aligned(knob, *, depth, singular_values, strength, time_constant=1.0, t1=8.
 
 
 def _from_above(knob):
-    """Too strong a mode, one without signal, and one without weights."""
+    """Too strong a mode, a growing one, and one without signal."""
     task = LinearTask(jnp.diag(jnp.asarray([2.0, 1.0, 0.0], knob.dtype)))
-    strength = jnp.asarray([0.0, 2.0, 1.5], knob.dtype)
+    strength = jnp.asarray([3.0, 0.5, 1.5], knob.dtype)
     model = aligned(task, (3, 3, 3), strength=knob * strength, key=jax.random.key(0))
     rule = GradientFlow()
     return Run(model, task, rule, DeepModes.from_model(model, task, rule), jnp.linspace(0, 4.0, 21).astype(knob.dtype))

@@ -149,6 +149,7 @@ class DeepModes(AbstractLinearSolution):
 
 # Compiled once for each depth: without, every call outside of `jit` would compile its root finder anew.
 @functools.partial(jax.jit, static_argnames="depth")
+@functools.partial(jax.jit, static_argnames="depth")
 def deep_mode(u0: ArrayLike, s: ArrayLike, t: ArrayLike, depth: int) -> Float[Array, ""]:
     r"""One balanced mode of a deep linear network: the solution of $\dot u = L\,|u|^{2-2/L}(s - u)$.
 
@@ -192,6 +193,7 @@ def deep_mode(u0: ArrayLike, s: ArrayLike, t: ArrayLike, depth: int) -> Float[Ar
     return jnp.where(moves, sign * moved, resting)
 
 
+@functools.partial(jax.jit, static_argnames="depth")
 def learning_time(
     u0: Float[ArrayLike, "*#shape"], u: Float[ArrayLike, "*#shape"], s: Float[ArrayLike, "*#shape"], depth: int
 ) -> Float[Array, "*#shape"]:

@@ -73,9 +73,8 @@ class DeepModesSystem(AbstractSystem):
         left.set(xlabel="time $t/\\tau$", ylabel="mode strength $u$", title="Small weights: depth brings plateaus")
         fraction, start, stop = 0.02, 0.3, 0.95
         depths = (2, 3, 4, 6, 8, 16, 32, 64, 128, 256, 512)
-        time = jax.jit(learning_time, static_argnums=3)
         limit = infinite_depth_time(start, stop, 1.0) / fraction
-        flow = [depth * time(start, stop, 1.0, depth) / fraction for depth in depths]
+        flow = [depth * learning_time(start, stop, 1.0, depth) / fraction for depth in depths]
         descent = [self.steps(depth, start=start, stop=stop, fraction=fraction) for depth in depths]
         right.semilogx(depths, flow, color="C0", label="gradient flow, closed form")
         right.axhline(limit, color="0.5", linestyle=":", label=f"infinite depth: {limit:.1f}")
