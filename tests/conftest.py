@@ -1,9 +1,13 @@
-"""float64, strict promotion, two CPU devices; compiled programs are dropped between files to bound memory."""
+"""float64, strict promotion, two CPU devices, and programs compiled quickly rather than well."""
 
 import os
 
-# Before JAX starts: sharding must work wherever the tests run.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# Before JAX starts: sharding must work wherever the tests run, and most of their time is compilation.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    " --xla_force_host_platform_device_count=2"
+    " --xla_backend_optimization_level=0"
+    " --xla_llvm_disable_expensive_passes=true"
+)
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax
@@ -19,9 +23,3 @@ def getkey():
     """A function that returns a fresh key at each call, the same sequence in every test."""
     keys = iter(jax.random.split(jax.random.key(1234), 1000))
     return lambda: next(keys)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _bounded_memory():
-    yield
-    jax.clear_caches()

@@ -83,6 +83,7 @@ def test_derivative(case, depth, getkey):
     np.testing.assert_allclose(found, expected, atol=1e-8 * float(jnp.max(jnp.abs(expected))))
 
 
+@pytest.mark.slow
 def test_two_aligned_layers_are_the_closed_form():
     task = LinearTask(jnp.asarray([[2.0, 0.3], [0.1, 1.0], [0.4, 0.2]]))
     model = aligned(task, (4,), strength=jnp.asarray([0.1, 0.05]), key=jax.random.key(3))
@@ -104,6 +105,7 @@ def test_one_layer_is_linear_regression(getkey):
     np.testing.assert_allclose(solution.product(3.0), expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_low_rank_start_in_wide_layers(getkey):
     # One mode of three, in layers with room for five: the others stay at zero however long the flow lasts.
     bases = [haar(getkey(), n, 1, jnp.float64) for n in (3, 5, 5, 3)]
@@ -125,6 +127,7 @@ def test_zero_start_stays():
     assert solution.rank == 0 and jnp.all(solution.product(1e6) == 0.0)
 
 
+@pytest.mark.slow
 def test_limit_is_refused_where_it_is_not_certain():
     start = balanced_factors(0.1 * jnp.eye(2), (2,))
     # The flow cannot change the sign of the determinant, so it ends at a saddle.

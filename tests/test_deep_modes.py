@@ -65,9 +65,10 @@ def test_times_and_curves_against_quadrature(depth):
         # An error of 1e-15 in the (rounded) time or, where that is less, in the logarithm of the initial strength.
         speed, first_speed = (depth * abs(v) ** (2 - 2 / depth) * abs(s - v) for v in (u, u0))
         rounding = 4e-15 * speed * max(t, depth * abs(u0) / first_speed)
-        assert float(deep_mode(u0, s, t, depth)) == pytest.approx(u, rel=1e-14, abs=rounding), (u0, s, u)
+        assert float(deep_mode(u0, s, t, depth)) == pytest.approx(u, rel=1e-12, abs=rounding), (u0, s, u)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3, 7])
 @pytest.mark.parametrize(("u0", "s"), [(0.05, 1.3), (2.0, 0.7), (0.6, 0.0), (-0.5, 1.1), (0.8, -0.4)])
 def test_derivatives_against_scipy(depth, u0, s):
@@ -114,6 +115,7 @@ def test_time_that_is_never_reached():
     assert times.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_two_layers_are_two_layer_modes():
     task = LinearTask(jnp.diag(jnp.asarray([3.0, 1.0])))
     model = aligned(task, (2,), strength=0.01, key=jax.random.key(0))
@@ -122,6 +124,7 @@ def test_two_layers_are_two_layer_modes():
     np.testing.assert_allclose(deep, jax.vmap(TwoLayerModes.from_model(model, task).product)(ts), rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_steps_become_independent_of_depth():
     steps = [get("deep_modes").steps(depth) for depth in (2, 8, 512)]
     assert steps == [189, 266, 303]
@@ -138,6 +141,7 @@ def test_infinite_depth_from_above():
     assert np.isnan(float(infinite_depth_time(0.3, 1.1, 1.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 5])
 def test_gradient_descent_is_stable_below_the_bound_only(depth, getkey):
     task = LinearTask(jnp.diag(jnp.asarray([1.5, 0.8])))
@@ -155,6 +159,7 @@ def test_gradient_descent_is_stable_below_the_bound_only(depth, getkey):
     assert losses[0] < 1e-4 * start and losses[1] > 1e2 * start
 
 
+@pytest.mark.slow
 def test_half_times():
     task = LinearTask(jnp.diag(jnp.asarray([3.0, 2.0, 1.0])))
     solution = DeepModes.from_model(aligned(task, (3, 3), strength=0.1), task, tx.GradientFlow(2.0))
@@ -162,6 +167,7 @@ def test_half_times():
     np.testing.assert_allclose(jnp.diagonal(strengths), solution.singular_values / 2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_mode_without_a_hidden_unit_never_moves():
     task = LinearTask(jnp.diag(jnp.asarray([2.0, 1.0])))
     solution = DeepModes.from_model(aligned(task, (3, 1, 3), strength=0.5, key=jax.random.key(0)), task)

@@ -66,6 +66,7 @@ def test_potential_at_its_ends():
     assert float(hyperbolic_entropy(beta, 1e-8)) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "scale"), [(2, 0.01), (3, 0.2), (4, 0.5)])
 def test_trajectory_and_limit_against_scipy(depth, scale):
     task, solution = _task(), _solution(scale, depth)
@@ -82,6 +83,7 @@ def test_trajectory_and_limit_against_scipy(depth, scale):
     np.testing.assert_allclose(solution.limit().predictor, found.y[:3, -1] ** depth - found.y[3:, -1] ** depth, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_more_examples_than_inputs_end_at_least_squares(getkey):
     inputs, targets = jax.random.normal(getkey(), (8, 3)), jax.random.normal(getkey(), (8,))
     task = RegressionTask(inputs, targets)
@@ -90,6 +92,7 @@ def test_more_examples_than_inputs_end_at_least_squares(getkey):
     assert float(solution.loss(0.0)) == pytest.approx(float(jnp.mean(targets**2)) / 2, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.05, 1.0])
 def test_integrated_and_closed_form_agree(scale):
     task = RegressionTask(jnp.asarray([[1.0, 1.0], [1.0, -1.0], [0.5, 0.5], [-0.5, 0.5]]), jnp.asarray([1, 0.4, 2, 0.3]))

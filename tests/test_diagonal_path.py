@@ -21,6 +21,7 @@ def test_reference_path():
     np.testing.assert_allclose(path.jump_times(1e-4), path.times * np.log(1e4) / 2, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_networks_with_tiny_weights_follow_it(seed):
     x_key, y_key = jax.random.split(jax.random.key(seed))

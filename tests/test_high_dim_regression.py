@@ -103,6 +103,7 @@ def test_exact_limit_of_wishart_averages(getkey):
     assert float(jnp.mean(limits)) == pytest.approx(0.2 * (1 + n / (p - n - 1)), rel=3e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_in", "examples", "decay"), [(4, 6, 0.0), (6, 4, 0.3)])
 def test_exact_average_at_given_inputs(n_in, examples, decay, getkey):
     # Against many exact runs with their own teacher, noise and start.
@@ -134,6 +135,7 @@ def test_exact_average_at_given_inputs(n_in, examples, decay, getkey):
         assert np.all(np.abs(found.mean(axis=0) - np.asarray(getattr(expected, name))) < margin + 1e-12), name
 
 
+@pytest.mark.slow
 def test_one_trained_network_is_near_the_limit(getkey):
     task = TeacherRegression.draw(200, 300, noise_scale=0.4, key=getkey())
     model = gaussian((200, 1), scale=0.5, key=getkey())
@@ -142,6 +144,7 @@ def test_one_trained_network_is_near_the_limit(getkey):
     assert float(tx.compare(solution, trained).worst) < 4 / 200**0.5
 
 
+@pytest.mark.slow
 def test_catalogue_entry_measures_the_rate():
     found = tx.verify("high_dim_regression")
     assert found.passed and found.interval is not None
@@ -220,6 +223,7 @@ def test_float32_at_the_critical_load():
     assert float(single.optimal_stopping_time()) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_in_the_load():
     def error(load):
         return _theory(load).evaluate(10.0).generalisation

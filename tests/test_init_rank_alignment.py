@@ -91,6 +91,7 @@ def test_catalogue_entry_measures_the_rate():
     assert found.interval[1] - found.interval[0] < 0.01
 
 
+@pytest.mark.slow
 def test_lower_rank_learns_more_richly(getkey):
     task = LinearTask(haar(getkey(), 8, 1, float).T)
     draws = jax.random.split(getkey(), 200)

@@ -110,6 +110,7 @@ def test_lambda_balanced(sizes, lam):
     np.testing.assert_allclose(difference, lam * np.eye(sizes[1]), atol=1e-13)
 
 
+@pytest.mark.slow
 def test_lambda_balanced_is_smooth_in_lambda():
     def size(lam):
         return jnp.sum(lambda_balanced((4, 3, 5), lam=lam, scale=0.3, key=KEY).product ** 2)
@@ -120,6 +121,7 @@ def test_lambda_balanced_is_smooth_in_lambda():
     assert jnp.all(jnp.isfinite(jax.vmap(size)(jnp.asarray([-1.0, 0.0, 1.0]))))
 
 
+@pytest.mark.slow
 def test_dtype_follows_the_scale():
     small = jnp.asarray(0.1, jnp.float32)
     for model in (

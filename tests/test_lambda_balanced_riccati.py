@@ -266,6 +266,7 @@ def test_refuses_what_it_does_not_cover(getkey):
         LambdaBalancedRiccati.assumptions(balanced((2, 2), scale=0.1, key=getkey()), task)
 
 
+@pytest.mark.slow
 def test_gradient_with_respect_to_the_task(getkey):
     model = balanced((3, 2, 4), scale=0.3, key=getkey())
     direction = jax.random.normal(getkey(), (4, 3))

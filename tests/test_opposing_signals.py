@@ -60,6 +60,7 @@ def test_task_is_the_population_loss(getkey):
     assert float(TASK.loss(layers)) == pytest.approx(float(expected), rel=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.3, 20.0])
 def test_sharpness_against_the_whole_hessian(strength, getkey):
     task = opposing_signals_task(BETA, strength, 4)

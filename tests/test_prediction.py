@@ -51,6 +51,7 @@ def test_learning_times_are_where_theory_crosses_half(task):
         assert float(strength) == pytest.approx(float(predicted.reader.singular_values[i]) / 2, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_inputs_that_are_not_whitened_use_the_reduced_equations():
     generator = np.random.default_rng(1)
     x = generator.normal(size=(50, 3)) * np.array([1.0, 0.7, 0.4])

@@ -12,6 +12,18 @@ import tractax as tx
 problems = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 
 
+def _by_theory():
+    """The first problem of every theory, and the others as slow: what a theory can do, one problem shows."""
+    seen = set()
+    for problem in PROBLEMS:
+        theory = problem.name.partition("/")[0]
+        yield pytest.param(problem, id=problem.name, marks=[pytest.mark.slow] if theory in seen else [])
+        seen.add(theory)
+
+
+one_problem = pytest.mark.parametrize("problem", list(_by_theory()))
+
+
 @pytest.fixture(scope="module")
 def run_of():
     """Runs, built once each."""
@@ -84,7 +96,7 @@ def test_late_times_and_limit(problem, run_of):
         close(solution.evaluate(t), solution.limit(), 1e-6)
 
 
-@problems
+@one_problem
 def test_gradient(problem):
     def summary(knob):
         run = problem.run(knob)
@@ -99,7 +111,7 @@ def test_gradient(problem):
     assert float(jax.jit(jax.grad(summary))(knob)) == pytest.approx(float(expected), rel=1e-6, abs=1e-8)
 
 
-@problems
+@one_problem
 def test_vmap_over_members_and_times(problem):
     ts = problem.run(jnp.asarray(problem.knob)).ts[::7]
     knobs = problem.knob * jnp.asarray([1.0, 1.3])
@@ -113,7 +125,7 @@ def test_vmap_over_members_and_times(problem):
         close(together[i], states(knobs[i]), 1e-10)
 
 
-@problems
+@one_problem
 def test_jit_compiles_once(problem, run_of):
     solution = run_of(problem).solution
     traces = 0
@@ -129,7 +141,7 @@ def test_jit_compiles_once(problem, run_of):
     assert traces == 1
 
 
-@problems
+@one_problem
 def test_float32(problem, run_of):
     reference = run_of(problem)
     run = problem.run(jnp.asarray(problem.knob, jnp.float32))

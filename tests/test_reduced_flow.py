@@ -62,6 +62,7 @@ def test_horizon():
         jax.block_until_ready(eqx.filter_jit(lambda s, t: s.evaluate(t))(solution, 7.1))
 
 
+@pytest.mark.slow
 def test_derivatives_in_parameters_and_time():
     def position(frequency, t, **options):
         return Oscillator.of(frequency, 3.0, **options).evaluate(t).position

@@ -96,6 +96,7 @@ def test_aligned_network_agrees_with_the_exact_solution():
         np.testing.assert_allclose(found.half_rise_times, exact.half_times(), atol=4 * strength)
 
 
+@pytest.mark.slow
 def test_plateaus_are_saddles_of_the_network(getkey):
     s = jnp.asarray([4.0, 2.5, 1.4, 0.7])
     u, v = haar(getkey(), 4, 4, s.dtype), haar(getkey(), 5, 4, s.dtype)
@@ -155,6 +156,7 @@ def test_gradient_jit_and_float32():
     np.testing.assert_allclose(single.half_rise_times, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discrete", [False, True])
 def test_dependent_units_stay_dependent(discrete, getkey):
     flow = tx.GradientFlow(weight_decay=0.1, rates=jnp.asarray([0.5, 1.0, 2.0]))

@@ -134,6 +134,7 @@ def test_l1_norm_of_a_stable_diagonal_network(getkey):
     assert float(sgd_l1_bound(threshold, 1)) == pytest.approx(0.81, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_ensemble_of_nonlinear_networks(batch_size, getkey):
     # The mean loss of trained networks is tr(H C)/2, with C from the recursion, up to the noise of the mean.
@@ -161,6 +162,7 @@ def test_ensemble_of_nonlinear_networks(batch_size, getkey):
         assert jnp.all(error < 0.06 * jnp.stack(expected))
 
 
+@pytest.mark.slow
 def test_gradients_and_transformations():
     a, direction = jax.random.normal(jax.random.key(0), (2, 3, 4))
     for function in (lambda a: sgd_threshold(a, 2), lambda a: sgd_growth(a, 0.6, 2), lambda a: sgd_growth(a, 0.1, 1)):

@@ -89,6 +89,7 @@ def test_diverging_descent():
         tx.train(MODEL, TASK, tx.GradientDescent(2.0), [0.0, 200.0])
 
 
+@pytest.mark.slow
 def test_too_many_steps():
     with pytest.raises(Exception, match="maximum number of solver steps"):
         tx.train(MODEL, TASK, FLOW, [0.0, 0.01, 5.0], max_steps=4)

@@ -149,7 +149,6 @@ class DeepModes(AbstractLinearSolution):
 
 # Compiled once for each depth: without, every call outside of `jit` would compile its root finder anew.
 @functools.partial(jax.jit, static_argnames="depth")
-@functools.partial(jax.jit, static_argnames="depth")
 def deep_mode(u0: ArrayLike, s: ArrayLike, t: ArrayLike, depth: int) -> Float[Array, ""]:
     r"""One balanced mode of a deep linear network: the solution of $\dot u = L\,|u|^{2-2/L}(s - u)$.
 

@@ -70,7 +70,7 @@ class DeepModesSystem(AbstractSystem):
         simulation = [run.simulate().observed.strength[:, 0] for run in runs.values()]
         labels = [f"L = {depth}" for depth in runs]
         overlay(left, dense, jnp.stack(theory, 1), jnp.stack(simulation, 1), labels, simulated_ts=ts)
-        left.set(xlabel="time $t/\\tau$", ylabel="mode strength $u$", title="Small weights: depth brings plateaus")
+        left.set(xlabel="time $t/\\tau$", ylabel="mode strength $u$", title="Depth sharpens the transition")
         fraction, start, stop = 0.02, 0.3, 0.95
         depths = (2, 3, 4, 6, 8, 16, 32, 64, 128, 256, 512)
         limit = infinite_depth_time(start, stop, 1.0) / fraction
