@@ -182,6 +182,7 @@ def test_saddle_is_followed_as_long_as_arithmetic_allows():
     assert_close(solution.evaluate(1e6), solution.limit(), 1e-12)
 
 
+@pytest.mark.slow
 def test_low_rank_start_stays_low_rank(getkey):
     task = LinearTask(jax.random.normal(getkey(), (4, 5)))
     model = tx.deep_linear.balanced_factors(low_rank((5, 4), rank=2, scale=0.1, key=getkey()).product, (3,))

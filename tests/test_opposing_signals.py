@@ -136,6 +136,7 @@ def test_edge_of_stability():
     assert ends == pytest.approx({1.1: 0.900, 0.8: 0.945, 0.5: 0.976}, abs=6e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["opposing_signals", "edge_of_stability"])
 def test_catalogue_entry(name):
     assert tx.verify(name).passed

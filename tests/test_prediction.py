@@ -23,9 +23,9 @@ def task():
     [
         ({}, LambdaBalancedRiccati),
         ({"width": 2}, LambdaBalancedRiccati),
-        ({"start": "lambda", "lam": -0.5}, LambdaBalancedRiccati),
+        pytest.param({"start": "lambda", "lam": -0.5}, LambdaBalancedRiccati, marks=pytest.mark.slow),
         ({"start": "aligned"}, TwoLayerModes),
-        ({"start": "aligned", "depth": 3, "init_scale": 0.2}, DeepModes),
+        pytest.param({"start": "aligned", "depth": 3, "init_scale": 0.2}, DeepModes, marks=pytest.mark.slow),
         ({"depth": 3, "init_scale": 0.3}, BalancedEndToEnd),
     ],
 )

@@ -72,7 +72,7 @@ def test_residual(problem, run_of):
     assert float(tx.residual(run.solution, ts).worst) < problem.residual
 
 
-@problems
+@one_problem
 def test_agreement_with_flow(problem, run_of):
     run = run_of(problem)
     trajectory = run.simulate()
@@ -80,7 +80,7 @@ def test_agreement_with_flow(problem, run_of):
     assert float(tx.compare(run.solution, trajectory).worst) < problem.agreement
 
 
-@problems
+@one_problem
 def test_late_times_and_limit(problem, run_of):
     solution = run_of(problem).solution
     horizon = float(solution.t1)

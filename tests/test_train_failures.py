@@ -48,6 +48,7 @@ def test_event_stops_the_run():
     assert trajectory.evaluate(1.0) == jnp.inf
 
 
+@pytest.mark.slow
 def test_solver_options_pass_through():
     dopri = tx.train(MODEL, TASK, FLOW, [2.0], solver=diffrax.Dopri8())
     tight = diffrax.PIDController(rtol=1e-11, atol=1e-13)
