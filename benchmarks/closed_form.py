@@ -51,11 +51,10 @@ def report(name, solution, model, task, ts):
             },
             repeats=5,
         )
-        print(
-            f"| {name} | {1e3 * seconds['theory']:.2f} ms | {type(solver).__name__}: {1e3 * seconds['simulation']:.0f} ms "
-            f"({int(run.stats['num_steps'])} steps, error {error:.0e}) | {seconds['simulation'] / seconds['theory']:.0f} | "
-            f"{1e3 * seconds['one']:.2f} ms | {1e3 * seconds['late']:.2f} ms |"
-        )
+        ratio = seconds["simulation"] / seconds["theory"]
+        theory, simulation, one_time, late_time = (f"{1e3 * value:.2f} ms" for value in seconds.values())
+        how = f"{type(solver).__name__}, {int(run.stats['num_steps'])} steps, error {error:.0e}"
+        print(f"| {name} | {theory} | {simulation} ({how}) | {ratio:.0f} | {one_time} | {late_time} |")
 
 
 def main():

@@ -203,8 +203,8 @@ def two_layer_mode(a0: ArrayLike, b0: ArrayLike, s: ArrayLike, t: ArrayLike) -> 
 
 
 def _early(a0, b0, s, lam, r, t):
-    decayed = jnp.exp(-r * t)
     elapsed = t * exprel(-r * t)
+    decayed = 1 - r * elapsed
     cosh = (1 + decayed) / 2
     fa, fb = s * b0 - lam / 2 * a0, s * a0 + lam / 2 * b0
     square = decayed + elapsed * cosh * (a0**2 + b0**2) + elapsed**2 * (a0 * fa + b0 * fb)
@@ -216,7 +216,7 @@ def _late(a0, b0, s, lam, r, t):
     c, n = jnp.cos(angle), jnp.sin(angle)
     growing, decaying = c * a0 + n * b0, c * b0 - n * a0
     decayed = jnp.exp(-r * t)
-    elapsed = -jnp.expm1(-r * t) / r
+    elapsed = (1 - decayed) / r
     # On the stable manifold of the saddle a = b = 0, rounding would make the mode escape after r t ≈ 35.
     saddle = jnp.abs(growing) <= 2 * jnp.finfo(r.dtype).eps * (jnp.abs(a0) + jnp.abs(b0))
     growing = jnp.where(saddle, 0.0, growing)
