@@ -1,4 +1,4 @@
-"""Card-independent checks of TwoLayerModes: reference values, saddles, degenerate spectra, refusals."""
+"""Checks of TwoLayerModes: reference values, saddles, degenerate spectra, refusals."""
 
 import hypothesis
 import hypothesis.strategies as st
