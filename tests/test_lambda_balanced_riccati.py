@@ -199,6 +199,14 @@ def test_limit_is_the_best_map_of_the_hidden_rank(getkey):
     np.testing.assert_allclose(solution.limit().product, (u[:, :2] * s[:2]) @ vt[:2], atol=1e-12)
 
 
+@pytest.mark.parametrize("lam", [0.0, 0.4])
+def test_nothing_to_learn_in_some_directions(lam, getkey):
+    task = LinearTask(jnp.diag(jnp.asarray([2.0, 1.0, 0.0])))
+    solution = LambdaBalancedRiccati.from_model(lambda_balanced((3, 3, 3), lam=lam, scale=0.1, key=getkey()), task)
+    for t in (1e15, jnp.inf):
+        assert_close(solution.evaluate(t), solution.limit(), 1e-12)
+
+
 def test_limit_where_the_cut_falls_into_a_repeated_singular_value(getkey):
     u, v = haar(getkey(), 4, 4, jnp.float64), haar(getkey(), 5, 4, jnp.float64)
     task = LinearTask((u * jnp.asarray([2.0, 1.0, 1.0, 1.0])[None, :]) @ v.T)

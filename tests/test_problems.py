@@ -92,7 +92,7 @@ def test_late_times_and_limit(problem, run_of):
                 solution.evaluate(t)
     if problem.late is None:
         return
-    for t in (problem.late, min(1e9, horizon)):
+    for t in (problem.late, min(1e9, horizon), horizon):
         close(solution.evaluate(t), solution.limit(), 1e-6)
 
 

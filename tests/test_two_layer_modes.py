@@ -56,6 +56,16 @@ def test_saddle_is_never_left(s):
     assert two_layer_mode(0.0, 0.0, s, 1e9) == (0.0, 0.0)
 
 
+def test_mode_with_nothing_to_learn_decays_for_ever():
+    a, b = two_layer_mode(0.1, -0.1, 0.0, 1e4)
+    assert float(a) == pytest.approx(0.1 / (1 + 2e4 * 0.01) ** 0.5, rel=1e-14) and float(b) == -float(a)
+    assert abs(float(two_layer_mode(0.1, 0.1, 0.0, jnp.inf)[0])) < 1e-100
+    assert two_layer_mode(0.0, 0.0, 0.0, jnp.inf) == (0.0, 0.0)
+    task = LinearTask(jnp.diag(jnp.asarray([2.0, 0.0])))
+    limit = TwoLayerModes.from_model(aligned(task, (2,), strength=0.1), task).limit()
+    np.testing.assert_allclose(limit.strength, jnp.asarray([2.0, 0.0]), rtol=1e-14, atol=1e-100)
+
+
 def test_gradient_at_vanishing_eigenvalue():
     # At s = λ = 0 the eigenvectors are undefined, but the solution is smooth.
     def strength(s):

@@ -157,14 +157,16 @@ class LambdaBalancedRiccati(AbstractLinearSolution):
 
     def state(self, t: Float[Array, ""]) -> Correlations:
         """The correlations at time `t`."""
-        f, t = self.eigenvalues, t.astype(self.eigenvalues.dtype) / self.time_constant
+        f = self.eigenvalues
+        # A direction with nothing to learn decays like 1/t for ever; a finite time keeps ∞/∞ out of it.
+        t = jnp.minimum(t.astype(f.dtype) / self.time_constant, jnp.finfo(f.dtype).max ** 0.5)
         growth = self._pivot_growth(f)
-        units = jnp.exp(_product(-growth, t))
+        units = jnp.exp(-growth * t)
         # The start, grown for a time t, in units of each pivot's growth; decaying rows are kept apart.
         relative = jnp.maximum(f, 0.0)[:, None] - growth[None, :]
-        grown = self.start * jnp.exp(_product(jnp.minimum(relative, 0.0), t))
+        grown = self.start * jnp.exp(jnp.minimum(relative, 0.0) * t)
         weight = decay_integral(2 * jnp.abs(f), t)
-        moved = jnp.exp(_product(jnp.minimum(f, 0.0), t))[:, None] * grown
+        moved = jnp.exp(jnp.minimum(f, 0.0) * t)[:, None] * grown
         return self._blocks(moved, jnp.diag(units**2) + grown.T @ (weight[:, None] * grown))
 
     def limit(self) -> Correlations:
@@ -215,11 +217,6 @@ class LambdaBalancedRiccati(AbstractLinearSolution):
         return Correlations(inputs @ inputs.T, outputs @ inputs.T, outputs @ outputs.T)
 
 
-def _product(rate: Array, t: Array) -> Array:
-    """rate · t, with 0 · ∞ = 0."""
-    return jnp.where(rate == 0, 0.0, rate * t)
-
-
 @jax.jit
 def _eigenbasis(sigma: Array, lam: Array) -> tuple[Array, Array, Array]:
     """Eigenvalues of F in decreasing order, and the input and output parts of its eigenvectors, one a column.
@@ -232,7 +229,7 @@ def _eigenbasis(sigma: Array, lam: Array) -> tuple[Array, Array, Array]:
     v = vt.T
     square = s**2 + lam**2 / 4
     still = square <= (max(n_in, n_out) * jnp.finfo(s.dtype).eps) ** 2 * square[0]
-    f = jnp.where(still, 0.0, jnp.sqrt(jnp.where(still, 1.0, square)))
+    f = _merged(jnp.where(still, 0.0, jnp.sqrt(jnp.where(still, 1.0, square))))
     angle = jnp.arctan2(jnp.where(still, 0.0, s), jnp.where(still, 1.0, -lam / 2)) / 2
     c, n = jnp.cos(angle)[None, :], jnp.sin(angle)[None, :]
     if n_in > n_out:
@@ -248,6 +245,13 @@ def _eigenbasis(sigma: Array, lam: Array) -> tuple[Array, Array, Array]:
         jnp.concatenate([c * v, left_v, (-n * v)[:, ::-1]], axis=1),
         jnp.concatenate([n * u, left_u, (c * u)[:, ::-1]], axis=1),
     )
+
+
+def _merged(f: Array) -> Array:
+    """Decreasing eigenvalues with those made equal that rounding has split, or it would choose between them at late t."""
+    splits = f[:-1] - f[1:] > 32 * f.shape[0] * jnp.finfo(f.dtype).eps * f[0]
+    index = jnp.arange(f.shape[0])
+    return f[jax.lax.cummax(jnp.where(jnp.concatenate([jnp.ones(1, bool), splits]), index, 0))]
 
 
 @jax.jit

@@ -195,33 +195,41 @@ def two_layer_mode(a0: ArrayLike, b0: ArrayLike, s: ArrayLike, t: ArrayLike) -> 
     still = square == 0
     r = jnp.where(still, 0.0, jnp.sqrt(jnp.where(still, 1.0, square)))
     # Early on (and at r = 0, where eigenvectors are undefined), powers of the matrix [[-λ/2, s], [s, λ/2]] itself.
-    early = r * t < 1.0
-    t_early = jnp.where(early, t, 0.0)
-    a_early, b_early = _early(a0, b0, s, lam, r, t_early)
-    a_late, b_late = _late(a0, b0, jnp.where(still, 1.0, s), jnp.where(still, 0.0, lam), jnp.where(early, 1.0, r), t)
-    return jnp.where(early, a_early, a_late), jnp.where(early, b_early, b_late)
+    early = still | (r * t < 1.0)
+    # A mode with nothing to learn decays like t^(-1/2) for ever; a finite time keeps 0 · ∞ out of it.
+    t_early = jnp.where(early, jnp.minimum(t, jnp.finfo(r.dtype).max), 0.0)
+    early_a, early_b, early_square = _early(a0, b0, s, lam, r, t_early)
+    s, lam, r = jnp.where(still, 1.0, s), jnp.where(still, 0.0, lam), jnp.where(early, 1.0, r)
+    late_a, late_b, late_square = _late(a0, b0, s, lam, r, t)
+    norm = jnp.sqrt(jnp.where(early, early_square, late_square))
+    return jnp.where(early, early_a, late_a) / norm, jnp.where(early, early_b, late_b) / norm
 
 
 def _early(a0, b0, s, lam, r, t):
+    """Both strengths times a common norm, and the norm's square."""
     elapsed = t * exprel(-r * t)
     decayed = 1 - r * elapsed
     cosh = (1 + decayed) / 2
     fa, fb = s * b0 - lam / 2 * a0, s * a0 + lam / 2 * b0
-    square = decayed + elapsed * cosh * (a0**2 + b0**2) + elapsed**2 * (a0 * fa + b0 * fb)
-    return (cosh * a0 + elapsed * fa) / jnp.sqrt(square), (cosh * b0 + elapsed * fb) / jnp.sqrt(square)
+    square = decayed + elapsed * (cosh * (a0**2 + b0**2) + elapsed * (a0 * fa + b0 * fb))
+    return cosh * a0 + elapsed * fa, cosh * b0 + elapsed * fb, square
 
 
 def _late(a0, b0, s, lam, r, t):
-    angle = jnp.arctan2(2 * s, -lam) / 2
-    c, n = jnp.cos(angle), jnp.sin(angle)
+    """The same in the eigenbasis."""
+    # The angle atan2(2s, -λ)/2 by half-angle formulas: trigonometric functions would dominate the cost of a mode.
+    rate = jnp.sqrt(lam**2 + 4 * s**2)
+    wide = jnp.sqrt((1 + jnp.abs(lam) / rate) / 2)
+    narrow = s / (rate * wide)
+    c = jnp.where(lam > 0, jnp.abs(narrow), wide)
+    n = jnp.where(lam > 0, jnp.copysign(wide, s), narrow)
     growing, decaying = c * a0 + n * b0, c * b0 - n * a0
-    decayed = jnp.exp(-r * t)
+    half = jnp.exp(-r * t / 2)
+    decayed = half**2
     elapsed = (1 - decayed) / r
     # On the stable manifold of the saddle a = b = 0, rounding would make the mode escape after r t ≈ 35.
     saddle = jnp.abs(growing) <= 2 * jnp.finfo(r.dtype).eps * (jnp.abs(a0) + jnp.abs(b0))
     growing = jnp.where(saddle, 0.0, growing)
-    norm = jnp.sqrt(
-        jnp.where(saddle, 1 + elapsed * decaying**2, decayed + elapsed * (growing**2 + decaying**2 * decayed))
-    )
-    left = jnp.where(saddle, jnp.exp(-r * t / 2), decayed) * decaying
-    return (c * growing - n * left) / norm, (n * growing + c * left) / norm
+    square = jnp.where(saddle, 1 + elapsed * decaying**2, decayed + elapsed * (growing**2 + decaying**2 * decayed))
+    left = jnp.where(saddle, half, decayed) * decaying
+    return c * growing - n * left, n * growing + c * left, square
