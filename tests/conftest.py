@@ -1,6 +1,7 @@
-"""float64, strict promotion, two CPU devices, and programs compiled quickly rather than well."""
+"""float64, strict promotion, two CPU devices, and programs compiled quickly rather than well, once."""
 
 import os
+import pathlib
 
 # Before JAX starts: sharding must work wherever the tests run, and most of their time is compilation.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
@@ -9,6 +10,9 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_llvm_disable_expensive_passes=true"
 )
 os.environ.setdefault("MPLBACKEND", "agg")
+# What one process compiled, the others (and the next run) read.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import pytest
