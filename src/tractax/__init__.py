@@ -8,6 +8,7 @@ from . import deep_linear as deep_linear
 from . import rules as rules
 from . import special as special
 from . import systems as systems
+from . import teacher_student as teacher_student
 from . import training as training
 from .analysis import compare as compare
 from .analysis import residual as residual

@@ -1,5 +1,10 @@
 """Measurements: how well theory and simulation agree, and what a network has learned."""
 
+from ._activations import AbstractActivation as AbstractActivation
+from ._activations import Custom as Custom
+from ._activations import Erf as Erf
+from ._activations import Linear as Linear
+from ._activations import ReLU as ReLU
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
 from ._crossing import crossing_times as crossing_times

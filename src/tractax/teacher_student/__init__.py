@@ -1,0 +1,10 @@
+"""Teacher and student: reduced descriptions that become exact as the dimension grows."""
+
+from ._committee import SoftCommittee as SoftCommittee
+from ._committee import committees as committees
+from ._committee_task import CommitteeTask as CommitteeTask
+from ._online_sgd import OnlineSGD as OnlineSGD
+from ._plateau import noise_floor as noise_floor
+from ._plateau import symmetric_plateau as symmetric_plateau
+from ._soft_committee_flow import Overlaps as Overlaps
+from ._soft_committee_flow import SoftCommitteeFlow as SoftCommitteeFlow
