@@ -25,7 +25,10 @@ from .core import Trajectory as Trajectory
 from .rules import GradientDescent as GradientDescent
 from .rules import GradientFlow as GradientFlow
 from .systems import verify as verify
+from .training import Mean as Mean
+from .training import Quantiles as Quantiles
 from .training import ensemble as ensemble
+from .training import to_xarray as to_xarray
 from .training import train as train
 
 __version__ = importlib.metadata.version("tractax")

@@ -26,5 +26,6 @@ from ._solution import AbstractSolution as AbstractSolution
 from ._solution import Kind as Kind
 from ._task import AbstractSampledTask as AbstractSampledTask
 from ._task import AbstractTask as AbstractTask
+from ._trajectory import OnFailure as OnFailure
 from ._trajectory import Trajectory as Trajectory
-from ._trajectory import error_if_failed as error_if_failed
+from ._trajectory import settle as settle

@@ -1,6 +1,6 @@
 """What a simulation recorded."""
 
-from typing import Any
+from typing import Any, Literal
 
 import diffrax
 import equinox as eqx
@@ -76,8 +76,18 @@ class Trajectory(diffrax.AbstractPath):
         return jax.tree.map(between, arrays)
 
 
-def error_if_failed(trajectory: Trajectory) -> Trajectory:
-    """The trajectory, or its result's message as a run-time error if the run failed."""
-    arrays, static = eqx.partition(trajectory, eqx.is_array)
+OnFailure = Literal["raise", "return", "mask"]
+
+
+def settle(trajectory: Trajectory, on_failure: OnFailure) -> Trajectory:
+    """The trajectory of a finished run; if it failed: a run-time error, or returned as it is, or with NaN for numbers."""
     failed = jnp.logical_not(succeeded(trajectory.result))
-    return eqx.combine(trajectory.result.error_if(arrays, failed), static)
+    if on_failure == "raise":
+        arrays, static = eqx.partition(trajectory, eqx.is_array)
+        return eqx.combine(trajectory.result.error_if(arrays, failed), static)
+    if on_failure == "mask":
+        recorded = (trajectory.observed, trajectory.model)
+        numbers, rest = eqx.partition(recorded, eqx.is_inexact_array)
+        masked = jax.tree.map(lambda x: jnp.where(failed, jnp.nan, x), numbers)
+        return eqx.tree_at(lambda t: (t.observed, t.model), trajectory, eqx.combine(masked, rest))
+    return trajectory

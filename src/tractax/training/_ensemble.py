@@ -1,12 +1,28 @@
 """Simulate many independent training runs."""
 
-from collections.abc import Callable
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
+
+from ._archive import Archive, fingerprint_of_arrays, fingerprint_of_program, versions
+from ._member import as_member, largest_state
+from ._reductions import Reduce, Statistics
+from ._workers import in_parallel, places
+
+_LOG = logging.getLogger("tractax")
+# Networks with more numbers than this are faster one by one than side by side on a CPU (benchmarks/ensembles.py).
+_LARGE_STATE = 1024
+
+Method = Literal["vmap", "map"]
 
 
 def ensemble(
@@ -14,62 +30,188 @@ def ensemble(
     members: PyTree,
     *,
     chunk_size: int | None = None,
-    method: Literal["vmap", "map"] = "vmap",
-    progress: Callable[[int, int], None] | None = None,
+    method: Method | None = None,
+    devices: Sequence[Any] | jax.sharding.Mesh | None = None,
+    reduce: Reduce | None = None,
+    path: str | Path | None = None,
+    progress: Callable[[int, int], None] | bool = False,
 ) -> Any:
-    """Evaluates `f` on every member of a PyTree with a leading axis, on one device, in chunks of bounded memory.
+    """Evaluates `f` on every member of a PyTree with a leading axis, in chunks of bounded memory.
+
+    Chunks run side by side on all devices, and on all cores of a CPU. Calls with the same function (the same object, such
+    as one defined at the top of a script) and shapes reuse the compiled program. A training run that fails stops nobody:
+    `tx.train` does not raise inside an ensemble, what it recorded is NaN instead, and its `result` says why.
 
     **Arguments:**
 
-    - `f`: one run, for instance `lambda key: tx.train(initialise(key), task, rule, ts).observed`. It is compiled once.
-    - `members`: a PyTree of arrays with a common leading axis (keys, initial scales, learning rates, …).
-    - `chunk_size`: members evaluated in one compiled call; `None` for all of them.
-    - `method`: `"vmap"` runs the members of a chunk side by side; `"map"` one after the other, which suits large
-      members and members that take very different numbers of steps.
-    - `progress`: called as `progress(done, total)` after each chunk.
+    - `f`: one run, for instance `lambda key: tx.train(initialise(key), task, rule, ts).observed`.
+    - `members`: a PyTree of arrays with a common leading axis (keys, initial scales, learning rates, tasks, …).
+    - `chunk_size`: members evaluated in one compiled call. `None` for a size that suits the method.
+    - `method`: `"vmap"` runs the members of a chunk side by side; `"map"` one after the other, which suits large members,
+      and members that take very different numbers of steps. `None` chooses by the size of the trained networks and the
+      device, and says so in the log (`logging.getLogger("tractax")`, level INFO).
+    - `devices`: where to run: devices, or a `jax.sharding.Mesh` of them. `None` for all devices of this process. Under
+      `jax.distributed` every process runs its share, and all return everything; they must share `path`.
+    - `reduce`: statistics to return instead of the members, such as `tx.Mean()` or
+      `{"mean": tx.Mean(), "range": tx.Quantiles((0.1, 0.9))}`, of every array of numbers. Members with anything that is
+      not finite count as failed and are left out.
+    - `path`: a folder for the results of finished chunks. If the run is interrupted, at whatever moment, the same call
+      goes on where it stopped, with the same results to the last bit. A call with other members, another function,
+      chunk size, method, reduction or version of JAX is refused.
+    - `progress`: `True` for a progress bar (needs tqdm, as in `pip install "tractax[cli]"`), or a function called as
+      `progress(done, total)` after each chunk.
 
     **Returns:**
 
-    What `f` returns, every array with a leading axis over members.
+    What `f` returns, every array with a leading axis over members; or, with `reduce`, the statistic in the place of each
+    array, in a dictionary if `reduce` is one.
 
     **Raises:**
 
-    `ValueError` if `members` has no arrays or they disagree in their leading axis, or `chunk_size < 1`.
+    `ValueError` if `members` has no arrays or they disagree in their leading axis, for a bad option, and if `path` holds
+    the results of something else.
     """
     arrays, static = eqx.partition(members, eqx.is_array)
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(arrays)}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(f"`members` must hold arrays with one common leading axis; got leading sizes {sorted(sizes)}.")
     (total,) = sizes
-    chunk = total if chunk_size is None else min(chunk_size, total)
-    if chunk < 1:
+    if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"`chunk_size` must be at least 1; got {chunk_size}.")
-    if method not in ("vmap", "map"):
-        raise ValueError(f"`method` must be 'vmap' or 'map'; got {method!r}.")
+    if method not in ("vmap", "map", None):
+        raise ValueError(f"`method` must be 'vmap', 'map' or None; got {method!r}.")
+    if path is None and jax.process_count() > 1:
+        raise ValueError("`path` must be a folder that all processes share, to run an ensemble on several hosts.")
+    statistics = None if reduce is None else Statistics(reduce)
+    workers = places(devices)
+    if method is None:
+        method = _choose(f, arrays, static, workers)
+    chunk = min(_default_chunk(method, total, workers) if chunk_size is None else chunk_size, total)
+    starts = range(0, total, chunk)
+    _LOG.info("%d members, method %s, %d chunks of %d, %d workers", total, method, len(starts), chunk, len(workers))
+    lock = threading.Lock()
 
-    @eqx.filter_jit
-    def run(part):
-        def one(x):
-            return f(eqx.combine(x, static))
-
-        return eqx.filter_vmap(one)(part) if method == "vmap" else _sequential(one, part)
-
-    results = []
-    for start in range(0, total, chunk):
+    def part(number: int) -> PyTree:
         # The last chunk is filled up by repeating members, so that one compiled program serves all chunks.
-        index = jnp.minimum(jnp.arange(start, start + chunk), total - 1)
-        result = run(jax.tree.map(lambda x: x[index], arrays))  # noqa: B023
-        kept = min(chunk, total - start)
-        results.append(jax.tree.map(lambda x: x[:kept] if eqx.is_array(x) else x, result))  # noqa: B023
-        if progress is not None:
-            jax.block_until_ready(eqx.filter(result, eqx.is_array))
-            progress(min(start + chunk, total), total)
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts) if eqx.is_array(parts[0]) else parts[0], *results)
+        index = jnp.minimum(jnp.arange(chunk) + starts[number], total - 1)
+        return jax.tree.map(lambda x: x[index], arrays)
+
+    def work(number: int, device: Any) -> list[np.ndarray]:
+        with lock:
+            # One at a time: programs are compiled once. Execution itself is asynchronous.
+            result = _evaluate(f, static, method, jax.device_put(part(number), device))
+        leaves = [np.asarray(x) for x in jax.tree.leaves(eqx.filter(result, eqx.is_array))]
+        leaves = [x[: min(chunk, total - starts[number])] for x in leaves]
+        return leaves if statistics is None else statistics.partial(leaves)
+
+    shapes = eqx.filter_eval_shape(_evaluate, f, static, method, part(0))
+    archive = None
+    if path is not None:
+        program = _evaluate.lower(f, static, method, part(0)).as_text()
+        archive = Archive(
+            path,
+            {
+                "members": fingerprint_of_arrays(arrays),
+                "total": total,
+                "function": fingerprint_of_program(program),
+                "chunk_size": chunk,
+                "method": method,
+                "reduce": None if statistics is None else statistics.description,
+                **versions(),
+            },
+        )
+    done: dict[int, list[np.ndarray]] = {}
+    todo = []
+    for number in range(len(starts)):
+        found = None if archive is None else archive.read(number)
+        if found is not None:
+            done[number] = found
+        elif number % jax.process_count() == jax.process_index():
+            todo.append(number)
+    report = _reporter(progress, total)
+    count = sum(min(chunk, total - starts[number]) for number in done)
+    if count:
+        report(count)
+    for number, result in in_parallel(work, todo, workers):
+        if archive is not None:
+            archive.write(number, result)
+        done[number] = result
+        count += min(chunk, total - starts[number])
+        report(count)
+    while len(done) < len(starts):
+        # What other processes do.
+        time.sleep(0.2)
+        for number in set(range(len(starts))) - set(done):
+            found = archive.read(number)  # pyright: ignore
+            if found is not None:
+                done[number] = found
+    parts = [done[number] for number in range(len(starts))]
+    return _stacked(shapes, parts) if statistics is None else statistics.finish(shapes, parts)
+
+
+@eqx.filter_jit
+def _evaluate(f: Callable, static: PyTree, method: Method, part: PyTree) -> Any:
+    """`f` on all members of a chunk."""
+
+    def one(member):
+        with as_member():
+            return f(eqx.combine(member, static))
+
+    return eqx.filter_vmap(one)(part) if method == "vmap" else _sequential(one, part)
 
 
 def _sequential(function: Callable, xs: PyTree) -> Any:
     first = jax.tree.map(lambda x: x[0], xs)
-    static = eqx.filter(
-        eqx.filter_eval_shape(function, first), lambda x: isinstance(x, jax.ShapeDtypeStruct), inverse=True
-    )
+    static = eqx.filter(eqx.filter_eval_shape(function, first), _is_shape, inverse=True)
     return eqx.combine(jax.lax.map(lambda x: eqx.filter(function(x), eqx.is_array), xs), static)
+
+
+def _is_shape(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct)
+
+
+def _choose(f: Callable, arrays: PyTree, static: PyTree, workers: Sequence[Any]) -> Method:
+    """One by one on a CPU if the trained networks are large: batched products of matrices are slower there."""
+    if workers[0].platform != "cpu":
+        return "vmap"
+
+    def one(member):
+        with as_member():
+            return eqx.filter(f(eqx.combine(member, static)), eqx.is_array)
+
+    with largest_state() as size:
+        jax.eval_shape(one, jax.tree.map(lambda x: x[0], arrays))
+    return "map" if size() > _LARGE_STATE else "vmap"
+
+
+def _default_chunk(method: Method, total: int, workers: Sequence[Any]) -> int:
+    """Small enough to bound memory and to keep a few workers busy; the number of workers must not matter to results."""
+    largest = 4 if method == "map" else 64 if workers[0].platform == "cpu" else 4096
+    return max(1, min(largest, -(-total // 8)))
+
+
+def _reporter(progress: Callable[[int, int], None] | bool, total: int) -> Callable[[int], None]:
+    if callable(progress):
+        return lambda count: progress(count, total)
+    if not progress:
+        return lambda count: None
+    try:
+        import tqdm
+    except ImportError as error:
+        raise ValueError('`progress=True` needs tqdm: pip install "tractax[cli]", or pass a function.') from error
+    bar = tqdm.tqdm(total=total, unit="member")
+
+    def report(count: int) -> None:
+        bar.update(count - bar.n)
+        if count == total:
+            bar.close()
+
+    return report
+
+
+def _stacked(shapes: PyTree, parts: list[list[np.ndarray]]) -> Any:
+    """The results of all chunks, in the structure of what `f` returns."""
+    arrays, static = eqx.partition(shapes, _is_shape)
+    structure = jax.tree.structure(arrays)
+    leaves = [jnp.asarray(np.concatenate(leaf)) for leaf in zip(*parts, strict=True)]
+    return eqx.combine(jax.tree.unflatten(structure, leaves), static)

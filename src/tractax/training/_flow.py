@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import RESULTS, AbstractFlowRule, Objective, Trajectory, error_if_failed
+from ..core import RESULTS, AbstractFlowRule, Objective, OnFailure, Trajectory, settle
 from ._observe import all_finite, observer, split
 
 
@@ -23,7 +23,7 @@ def integrate(
     observe: PyTree[Callable],
     key: PRNGKeyArray | None,
     stepsize_controller: diffrax.AbstractStepSizeController | None,
-    throw: bool,
+    on_failure: OnFailure,
     options: dict[str, Any],
 ) -> Trajectory:
     """One `diffrax.diffeqsolve` that saves observables at `ts` and the state at the end."""
@@ -53,7 +53,7 @@ def integrate(
         diverged = diverged | (solution.result == diffrax.RESULTS.dt_min_reached)
     result = RESULTS.where(diverged, RESULTS.diverged, RESULTS.promote(solution.result))
     trajectory = Trajectory(ts, eqx.combine(observed, static), objective.model(last), solution.stats, result)
-    return error_if_failed(trajectory) if throw else trajectory
+    return settle(trajectory, on_failure)
 
 
 def _controller(t1: Array) -> diffrax.PIDController:

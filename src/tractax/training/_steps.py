@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import RESULTS, AbstractStepRule, Objective, Trajectory, check_key, error_if_failed
+from ..core import RESULTS, AbstractStepRule, Objective, OnFailure, Trajectory, check_key, settle
 from ._observe import all_finite, observer, split
 
 # Copies of the state kept when a run is differentiated in reverse; more saves time, fewer saves memory.
@@ -25,7 +25,7 @@ def iterate(
     observe: PyTree[Callable],
     key: PRNGKeyArray | None,
     adjoint: diffrax.AbstractAdjoint,
-    throw: bool,
+    on_failure: OnFailure,
     meter: diffrax.AbstractProgressMeter,
 ) -> Trajectory:
     """A scan over the recorded times with a `while_loop` of steps between them."""
@@ -61,4 +61,4 @@ def iterate(
     final = objective.model(params)
     recorded = counts.astype(ts.dtype) * time_per_step
     trajectory = Trajectory(recorded, eqx.combine(observed, static), final, stats, result)
-    return error_if_failed(trajectory) if throw else trajectory
+    return settle(trajectory, on_failure)

@@ -18,6 +18,7 @@ from ..core import (
     check_times,
 )
 from ._flow import integrate
+from ._member import inside_ensemble, note_state
 from ._observe import check_observe
 from ._steps import iterate
 
@@ -70,7 +71,7 @@ def train(
 
     `ValueError` for times that are negative, unordered or not finite, a rule of an unknown kind, or an option that the
     rule cannot use. A run that fails raises an error with its causes and remedies, or with `throw=False` returns with
-    its `result` set.
+    its `result` set. Inside `tx.ensemble` it never raises: what it recorded and trained is NaN then.
     """
     params, static = eqx.partition(model, eqx.is_inexact_array)
     leaves = jax.tree.leaves(params)
@@ -79,6 +80,9 @@ def train(
     if not leaves:
         raise ValueError("`model` must contain floating-point arrays to train; it has none.")
     ts = check_times("ts", ts, jnp.finfo(jnp.result_type(*leaves)).dtype)
+    note_state(sum(leaf.size for leaf in leaves))
+    # In an ensemble one failure must not stop the others.
+    on_failure = "mask" if inside_ensemble() else "raise" if throw else "return"
     objective = Objective(task, static)
     observe = task.loss if observe is None else observe
     check_observe(observe)
@@ -94,7 +98,7 @@ def train(
             "max_steps": 2**17 if max_steps is None else max_steps,
             "progress_meter": meter,
         }
-        return integrate(params, objective, rule, ts, observe, key, stepsize_controller, throw, options)
+        return integrate(params, objective, rule, ts, observe, key, stepsize_controller, on_failure, options)
     if isinstance(rule, AbstractStepRule):
         unused = {
             "solver": solver,
@@ -106,5 +110,5 @@ def train(
         given = [name for name, option in unused.items() if option is not None]
         if given:
             raise ValueError(f"`{given[0]}` applies to flow rules only; {type(rule).__name__} takes discrete steps.")
-        return iterate(params, objective, rule, ts, observe, key, adjoint, throw, meter)
+        return iterate(params, objective, rule, ts, observe, key, adjoint, on_failure, meter)
     raise ValueError(f"`rule` must be a flow rule or a step rule, such as tx.GradientFlow(); got {rule!r}.")

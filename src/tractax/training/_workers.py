@@ -1,0 +1,50 @@
+"""Run chunks of an ensemble side by side: on several devices, and on the cores of a CPU."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import jax
+
+
+def places(devices: Sequence[Any] | jax.sharding.Mesh | None) -> list[Any]:
+    """One device for every worker, those of this process only; a CPU device is worked on by several cores."""
+    if isinstance(devices, jax.sharding.Mesh):
+        devices = list(devices.devices.flat)
+    found = jax.local_devices() if devices is None else [d for d in devices if d.process_index == jax.process_index()]
+    if not found:
+        raise ValueError(f"`devices` must hold devices of this process; got {devices}.")
+    if devices is None and found[0].platform == "cpu":
+        # XLA runs small programs on one core; calls from several threads run at the same time.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return [found[i % len(found)] for i in range(max(cores, len(found)))]
+    return found
+
+
+def in_parallel(
+    work: Callable[[Any, Any], Any], jobs: Iterable[Any], workers: Sequence[Any]
+) -> Iterator[tuple[Any, Any]]:
+    """Yields `(job, work(job, device))` as jobs finish, never holding more than two results for each worker."""
+    idle = list(workers)
+    running: dict[Future, tuple[Any, Any]] = {}
+    with ThreadPoolExecutor(len(workers)) as pool:
+        jobs = iter(jobs)
+        exhausted = False
+        try:
+            while running or not exhausted:
+                while idle and not exhausted:
+                    job = next(jobs, None)
+                    if job is None:
+                        exhausted = True
+                    else:
+                        device = idle.pop(0)
+                        running[pool.submit(work, job, device)] = (job, device)
+                done, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
+                for future in done:
+                    job, device = running.pop(future)
+                    idle.append(device)
+                    yield job, future.result()
+        finally:
+            for future in running:
+                future.cancel()
