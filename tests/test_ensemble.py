@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -192,6 +193,33 @@ def test_killed_at_random_moments(tmp_path):
         assert kills < 20
     assert kills >= 2
     np.testing.assert_array_equal(np.load(out), np.load(reference))
+
+
+HOST = (
+    """
+import sys
+import jax
+jax.distributed.initialize(f"localhost:{sys.argv[3]}", 2, int(sys.argv[4]))
+assert jax.process_count() == 2
+"""
+    + SCRIPT
+)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script, outs = tmp_path / "host.py", [tmp_path / "a.npy", tmp_path / "b.npy"]
+    script.write_text(HOST)
+    processes = [
+        subprocess.Popen([sys.executable, script, tmp_path / "runs", out, str(port), str(i)], env=os.environ)
+        for i, out in enumerate(outs)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    np.testing.assert_array_equal(np.load(outs[0]), np.load(outs[1]))
+    assert np.all(np.isfinite(np.load(outs[0]))) and np.load(outs[0]).shape == (12, 2)
 
 
 def test_other_configurations_are_refused(tmp_path):
