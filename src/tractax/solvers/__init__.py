@@ -1,0 +1,5 @@
+"""Integrators that diffrax lacks: stabilised explicit methods for stiff gradient flow."""
+
+from ._rkc2 import RKC2 as RKC2
+from ._stabilised import AbstractStabilisedSolver as AbstractStabilisedSolver
+from ._stabilised import StabilisedState as StabilisedState
