@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 # Relative change between two estimates at which they count as settled.
-_SETTLED = 0.05
+_SETTLED = 0.02
 # Weight of the fresh direction mixed into the previous one.
 _FRESH = 0.1
 

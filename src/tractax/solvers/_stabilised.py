@@ -17,7 +17,7 @@ from ._recurrence import Field, ScanKind
 from ._spectral_radius import spectral_radius
 
 # The spectral radius is measured again after this many gradients, and whenever a step is shorter than the last one.
-_LIFETIME = 25
+_LIFETIME = 50
 _MAX_PRODUCTS = 20
 # Power iteration approaches the spectral radius from below, and it may grow during a step.
 _SAFETY = 1.2
@@ -100,7 +100,7 @@ class AbstractStabilisedSolver(diffrax.AbstractAdaptiveSolver[StabilisedState]):
     def init(self, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: PyTree, args: Any) -> StabilisedState:
         """The state before the first step."""
         control = terms.contr(t0, t1)
-        if jnp.shape(control) != () or isinstance(control, tuple):
+        if jax.tree.structure(control) != jax.tree.structure(0) or jnp.shape(control) != ():
             raise ValueError(f"{type(self).__name__} needs a single term driven by time, such as diffrax.ODETerm.")
         vector_field, _ = ravel_pytree(terms.vf(t0, y0, args))
         zero = jnp.zeros((), vector_field.dtype)
@@ -155,7 +155,7 @@ class AbstractStabilisedSolver(diffrax.AbstractAdaptiveSolver[StabilisedState]):
         intervals = jnp.asarray(self.intervals, y0.dtype)
         # Also false for NaN.
         possible = needed <= intervals[-1]
-        choice = jnp.minimum(jnp.searchsorted(intervals, needed), len(self.intervals) - 1)
+        choice = jnp.sum(intervals[:-1] < needed, dtype=jnp.int32)
         field = flat_field(terms, t0, t1, unravel, args)
         y1, f1, error = self.advance(choice, enabled & possible, field, y0, state.vector_field, h)
         y1 = jnp.where(possible, y1, jnp.nan)
@@ -216,12 +216,17 @@ def _measure(
 
     # Controllers never shorten a step after an accepted one, but for the end and for discontinuities.
     shorter = jnp.abs(h) < 0.99 * state_.length
-    due = shorter | (state_.age >= _LIFETIME)
-    radius, direction, count = spectral_radius(
-        product,
-        state_.direction,
-        jnp.where(shorter, 0, state_.spectral_radius),
-        jnp.where(enabled & due, _MAX_PRODUCTS, 0),
+    due = enabled & (shorter | (state_.age >= _LIFETIME))
+    # A `cond`, since XLA would move work that all products share out of the loop, and do it even without a product.
+    radius, direction, count = jax.lax.cond(
+        eqxi.unvmap_any(due),
+        lambda: spectral_radius(
+            product,
+            state_.direction,
+            jnp.where(shorter, 0, state_.spectral_radius),
+            jnp.where(due, _MAX_PRODUCTS, 0),
+        ),
+        lambda: (state_.spectral_radius, state_.direction, jnp.int32(0)),
     )
     radius = jnp.where(count > 0, radius, state_.spectral_radius)
     return eqx.tree_at(
