@@ -6,6 +6,7 @@ from . import analysis as analysis
 from . import core as core
 from . import deep_linear as deep_linear
 from . import rules as rules
+from . import solvers as solvers
 from . import special as special
 from . import systems as systems
 from . import teacher_student as teacher_student

@@ -89,8 +89,8 @@ def train(
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
     if isinstance(rule, AbstractFlowRule):
+        solver = diffrax.Tsit5() if solver is None else solver
         options = {
-            "solver": diffrax.Tsit5() if solver is None else solver,
             # An array, since a Python number would be compiled into the program.
             "dt0": None if dt0 is None else jnp.asarray(dt0, ts.dtype),
             "event": event,
@@ -98,7 +98,7 @@ def train(
             "max_steps": 2**17 if max_steps is None else max_steps,
             "progress_meter": meter,
         }
-        return integrate(params, objective, rule, ts, observe, key, stepsize_controller, on_failure, options)
+        return integrate(params, objective, rule, ts, observe, key, stepsize_controller, solver, on_failure, options)
     if isinstance(rule, AbstractStepRule):
         unused = {
             "solver": solver,
