@@ -62,6 +62,8 @@ class AbstractStabilisedSolver(diffrax.AbstractAdaptiveSolver[StabilisedState]):
     # Ascending: what each method costs, and how far along the negative real axis it is stable.
     stages: eqx.AbstractClassVar[np.ndarray]
     intervals: eqx.AbstractClassVar[np.ndarray]
+    # Jacobian-vector products that a step takes besides.
+    products: ClassVar[int] = 0
 
     term_structure: ClassVar[type[diffrax.AbstractTerm]] = diffrax.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., diffrax.ThirdOrderHermitePolynomialInterpolation]] = (
@@ -161,10 +163,11 @@ class AbstractStabilisedSolver(diffrax.AbstractAdaptiveSolver[StabilisedState]):
         y1 = jnp.where(possible, y1, jnp.nan)
         error = jnp.where(possible, error, jnp.inf)
         cost = jnp.where(enabled & possible, jnp.asarray(self.stages, jnp.int32)[choice], 0)
+        products = jnp.where(enabled & possible, self.products, 0)
         state = eqx.tree_at(
-            lambda state: (state.vector_field, state.age, state.length, state.num_gradients),
+            lambda state: (state.vector_field, state.age, state.length, state.num_gradients, state.num_products),
             state,
-            (f1, state.age + cost, jnp.abs(h), state.num_gradients + cost),
+            (f1, state.age + cost, jnp.abs(h), state.num_gradients + cost, state.num_products + products),
         )
         return y1, error, state
 
