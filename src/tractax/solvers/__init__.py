@@ -1,5 +1,8 @@
 """Integrators that diffrax lacks: stabilised explicit methods for stiff gradient flow."""
 
+from ._automatic import METHODS as METHODS
+from ._automatic import Automatic as Automatic
+from ._reporting import AbstractReportingSolver as AbstractReportingSolver
 from ._rkc2 import RKC2 as RKC2
 from ._stabilised import AbstractStabilisedSolver as AbstractStabilisedSolver
 from ._stabilised import StabilisedState as StabilisedState

@@ -13,11 +13,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ._packed import Packed
 from ._recurrence import Field, ScanKind
+from ._reporting import AbstractReportingSolver
 from ._spectral_radius import spectral_radius
 
 # The spectral radius is measured again after this many gradients, and whenever a step is shorter than the last one.
-_LIFETIME = 50
+LIFETIME = 50
 _MAX_PRODUCTS = 20
 # Power iteration approaches the spectral radius from below, and it may grow during a step.
 _SAFETY = 1.2
@@ -28,8 +30,8 @@ class StabilisedState(eqx.Module):
 
     **Attributes:**
 
-    - `vector_field`: at the present time and state, flat.
-    - `direction`: where the last power iteration ended.
+    - `vector_field`: at the present time and state.
+    - `direction`: where the last power iteration ended, flat.
     - `spectral_radius`: of the Jacobian, as last measured.
     - `age`: evaluations of the vector field since.
     - `length`: of the last accepted step.
@@ -37,7 +39,7 @@ class StabilisedState(eqx.Module):
     - `num_products`: Jacobian-vector products, in accepted steps.
     """
 
-    vector_field: Float[Array, " size"]
+    vector_field: PyTree[Float[Array, "..."]]
     direction: Float[Array, " size"]
     spectral_radius: Float[Array, ""]
     age: Int[Array, ""]
@@ -45,8 +47,49 @@ class StabilisedState(eqx.Module):
     num_gradients: Int[Array, ""]
     num_products: Int[Array, ""]
 
+    @classmethod
+    def start(cls, vector_field: PyTree[Float[Array, "..."]], num_gradients: int) -> "StabilisedState":
+        """Before the first step, having computed so many gradients."""
+        direction = jnp.zeros_like(ravel_pytree(vector_field)[0])
+        zero = jnp.zeros((), direction.dtype)
+        return cls(
+            vector_field=vector_field,
+            direction=direction,
+            spectral_radius=zero,
+            age=jnp.int32(LIFETIME),
+            length=zero,
+            num_gradients=jnp.int32(num_gradients),
+            num_products=jnp.int32(0),
+        )
 
-class AbstractStabilisedSolver(diffrax.AbstractAdaptiveSolver[StabilisedState]):
+    def after(
+        self,
+        vector_field: PyTree[Float[Array, "..."]],
+        length: Float[Array, ""],
+        cost: Int[Array, ""],
+        products: int | Int[Array, ""] = 0,
+    ) -> "StabilisedState":
+        """After a step that cost so many gradients, and Jacobian-vector products besides."""
+        return StabilisedState(
+            vector_field=vector_field,
+            direction=self.direction,
+            spectral_radius=self.spectral_radius,
+            age=self.age + cost,
+            length=length,
+            num_gradients=self.num_gradients + cost,
+            num_products=self.num_products + products,
+        )
+
+    def statistics(self) -> dict[str, Any]:
+        """What to tell the user."""
+        return {
+            "num_gradients": self.num_gradients,
+            "num_products": self.num_products,
+            "spectral_radius": self.spectral_radius,
+        }
+
+
+class AbstractStabilisedSolver(AbstractReportingSolver[Packed[StabilisedState]]):
     r"""An explicit method whose stages, more of them for longer steps, keep stiff decaying modes stable.
 
     A step of length $h$ is stable if $h\rho$ lies within the method's interval, which grows like the square of the
@@ -99,22 +142,10 @@ class AbstractStabilisedSolver(diffrax.AbstractAdaptiveSolver[StabilisedState]):
         """The vector field."""
         return terms.vf(t0, y0, args)
 
-    def init(self, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: PyTree, args: Any) -> StabilisedState:
+    def init(self, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: PyTree, args: Any) -> Packed[StabilisedState]:
         """The state before the first step."""
-        control = terms.contr(t0, t1)
-        if jax.tree.structure(control) != jax.tree.structure(0) or jnp.shape(control) != ():
-            raise ValueError(f"{type(self).__name__} needs a single term driven by time, such as diffrax.ODETerm.")
-        vector_field, _ = ravel_pytree(terms.vf(t0, y0, args))
-        zero = jnp.zeros((), vector_field.dtype)
-        return StabilisedState(
-            vector_field=vector_field,
-            direction=jnp.zeros_like(vector_field),
-            spectral_radius=zero,
-            age=jnp.int32(_LIFETIME),
-            length=zero,
-            num_gradients=jnp.int32(1),
-            num_products=jnp.int32(0),
-        )
+        check_term(self, terms, t0, t1)
+        return Packed(StabilisedState.start(terms.vf(t0, y0, args), 1))
 
     def step(
         self,
@@ -123,95 +154,102 @@ class AbstractStabilisedSolver(diffrax.AbstractAdaptiveSolver[StabilisedState]):
         t1: Any,
         y0: PyTree,
         args: Any,
-        solver_state: StabilisedState,
+        solver_state: Packed[StabilisedState],
         made_jump: Any,
-    ) -> tuple[PyTree, PyTree, dict[str, PyTree], StabilisedState, diffrax.RESULTS]:
+    ) -> tuple[PyTree, PyTree, dict[str, PyTree], Packed[StabilisedState], diffrax.RESULTS]:
         """One step from `t0` to `t1`."""
-        flat, unravel = ravel_pytree(y0)
-        h = terms.contr(t0, t1).astype(flat.dtype)
-        state = restart(flat_field(terms, t0, t1, unravel, args), flat, solver_state, made_jump)
-        y1, error, new_state = self.flat_step(terms, t0, t1, unravel, args, flat, h, state, jnp.asarray(True))
-        dense_info = {
-            "y0": y0,
-            "y1": unravel(y1),
-            "k0": unravel(h * state.vector_field),
-            "k1": unravel(h * new_state.vector_field),
-        }
-        return unravel(y1), unravel(error), dense_info, new_state, diffrax.RESULTS.successful
+        interval = Interval(terms, t0, t1, args)
+        state = interval.restart(y0, solver_state.tree, made_jump)
+        y1, error, new_state = self.attempt(interval, y0, state, jnp.asarray(True))
+        dense_info = {"y0": y0, "y1": y1, "k0": interval.slope(state), "k1": interval.slope(new_state)}
+        return y1, error, dense_info, Packed(new_state), diffrax.RESULTS.successful
 
-    def flat_step(
-        self,
-        terms: diffrax.AbstractTerm,
-        t0: Any,
-        t1: Any,
-        unravel: Callable[[Array], PyTree],
-        args: Any,
-        y0: Float[Array, " size"],
-        h: Float[Array, ""],
-        state: StabilisedState,
-        enabled: Bool[Array, ""],
-    ) -> tuple[Float[Array, " size"], Float[Array, " size"], StabilisedState]:
-        """One step on flat states: the state and its error at the end, and what to remember; nothing unless `enabled`."""
-        state = _measure(terms, t0, t1, unravel, args, y0, h, state, enabled)
+    def attempt(
+        self, interval: "Interval", y0: PyTree, state: StabilisedState, enabled: Bool[Array, ""]
+    ) -> tuple[PyTree, PyTree, StabilisedState]:
+        """One step: the state at the end, its error, and what to remember; nothing is evaluated unless `enabled`."""
+        flat, unravel = ravel_pytree(y0)
+        h = interval.length.astype(flat.dtype)
+        state = _measure(interval, flat, unravel, h, state, enabled)
         needed = _SAFETY * jnp.abs(h) * state.spectral_radius
-        intervals = jnp.asarray(self.intervals, y0.dtype)
+        intervals = jnp.asarray(self.intervals, flat.dtype)
         # Also false for NaN.
         possible = needed <= intervals[-1]
         choice = jnp.sum(intervals[:-1] < needed, dtype=jnp.int32)
-        field = flat_field(terms, t0, t1, unravel, args)
-        y1, f1, error = self.advance(choice, enabled & possible, field, y0, state.vector_field, h)
+        f0, _ = ravel_pytree(state.vector_field)
+        y1, f1, error = self.advance(choice, enabled & possible, interval.field(unravel), flat, f0, h)
         y1 = jnp.where(possible, y1, jnp.nan)
         error = jnp.where(possible, error, jnp.inf)
         cost = jnp.where(enabled & possible, jnp.asarray(self.stages, jnp.int32)[choice], 0)
         products = jnp.where(enabled & possible, self.products, 0)
-        state = eqx.tree_at(
-            lambda state: (state.vector_field, state.age, state.length, state.num_gradients, state.num_products),
-            state,
-            (f1, state.age + cost, jnp.abs(h), state.num_gradients + cost, state.num_products + products),
+        return unravel(y1), unravel(error), state.after(unravel(f1), jnp.abs(h), cost, products)
+
+    def statistics(self, solver_state: Packed[StabilisedState]) -> dict[str, Any]:
+        """`num_gradients`, `num_products` (Jacobian-vector products) and the `spectral_radius` as last measured."""
+        return solver_state.tree.statistics()
+
+
+def check_term(solver: diffrax.AbstractSolver, terms: diffrax.AbstractTerm, t0: Any, t1: Any) -> None:
+    """Time must be what drives the state."""
+    control = terms.contr(t0, t1)
+    if jax.tree.structure(control) != jax.tree.structure(0) or jnp.shape(control) != ():
+        raise ValueError(f"{type(solver).__name__} needs a single term driven by time, such as diffrax.ODETerm.")
+
+
+class Interval(eqx.Module):
+    """The problem on one step."""
+
+    terms: diffrax.AbstractTerm
+    t0: Any
+    t1: Any
+    args: Any
+
+    @property
+    def length(self) -> Array:
+        """The length of the step, negative if the problem runs backwards in time."""
+        return jnp.asarray(self.terms.contr(self.t0, self.t1))
+
+    def field(self, unravel: Callable[[Array], PyTree]) -> Field:
+        """The vector field at a fraction of the step, on flat states."""
+
+        def field(x: Float[Array, ""], y: Float[Array, " size"]) -> Float[Array, " size"]:
+            # The end of the step without rounding.
+            t = self.t0 + x.astype(jnp.result_type(self.t0)) * (self.t1 - self.t0)
+            t = jnp.where(x == 1, self.t1, t)
+            return ravel_pytree(self.terms.vf(t, unravel(y), self.args))[0]
+
+        return field
+
+    def slope(self, state: StabilisedState) -> PyTree:
+        """The vector field times the length of the step, as interpolation wants it."""
+        return self.terms.prod(state.vector_field, self.terms.contr(self.t0, self.t1))
+
+    def restart(self, y0: PyTree, state: StabilisedState, made_jump: Any) -> StabilisedState:
+        """Evaluates the vector field anew after a jump."""
+        if made_jump is False:
+            return state
+        jumped = jax.lax.cond(
+            eqxi.unvmap_any(made_jump),
+            lambda: self.terms.vf(self.t0, y0, self.args),
+            lambda: state.vector_field,
         )
-        return y1, error, state
-
-
-def flat_field(terms: diffrax.AbstractTerm, t0: Any, t1: Any, unravel: Callable[[Array], PyTree], args: Any) -> Field:
-    """The vector field at the fraction `x` of a step, on flat states."""
-
-    def field(x: Float[Array, ""], y: Float[Array, " size"]) -> Float[Array, " size"]:
-        # The end of the step without rounding.
-        t = jnp.where(x == 1, t1, t0 + x.astype(jnp.result_type(t0)) * (t1 - t0))
-        return ravel_pytree(terms.vf(t, unravel(y), args))[0]
-
-    return field
-
-
-def restart(field: Field, y: Float[Array, " size"], state: StabilisedState, made_jump: Any) -> StabilisedState:
-    """Evaluates the vector field anew after a jump."""
-    if made_jump is False:
-        return state
-    jumped = jax.lax.cond(
-        eqxi.unvmap_any(made_jump),
-        lambda: field(jnp.zeros((), y.dtype), y),
-        lambda: state.vector_field,
-    )
-    vector_field = jnp.where(made_jump, jumped, state.vector_field)
-    count = state.num_gradients + jnp.where(made_jump, 1, 0)
-    return eqx.tree_at(lambda state: (state.vector_field, state.num_gradients), state, (vector_field, count))
+        vector_field = jax.tree.map(lambda a, b: jnp.where(made_jump, a, b), jumped, state.vector_field)
+        count = state.num_gradients + jnp.where(made_jump, 1, 0)
+        return eqx.tree_at(lambda state: (state.vector_field, state.num_gradients), state, (vector_field, count))
 
 
 def _measure(
-    terms: diffrax.AbstractTerm,
-    t0: Any,
-    t1: Any,
-    unravel: Callable[[Array], PyTree],
-    args: Any,
+    interval: Interval,
     y: Float[Array, " size"],
+    unravel: Callable[[Array], PyTree],
     h: Float[Array, ""],
     state: StabilisedState,
     enabled: Bool[Array, ""],
 ) -> StabilisedState:
     """Measures the spectral radius if it is old, or if the last attempt at this step was rejected."""
     # The number of stages is no smooth function: derivatives treat it as given.
-    terms, args, y, h, state_ = jax.tree.map(_stop_gradient, (terms, args, y, h, state))
-    field = flat_field(terms, t0, t1, unravel, args)
+    interval, y, h, state_ = jax.tree.map(_stop_gradient, (interval, y, h, state))
+    field = interval.field(unravel)
     start = jnp.zeros((), y.dtype)
 
     def product(v: Float[Array, " size"]) -> Float[Array, " size"]:
@@ -219,7 +257,7 @@ def _measure(
 
     # Controllers never shorten a step after an accepted one, but for the end and for discontinuities.
     shorter = jnp.abs(h) < 0.99 * state_.length
-    due = enabled & (shorter | (state_.age >= _LIFETIME))
+    due = enabled & (shorter | (state_.age >= LIFETIME))
     # A `cond`, since XLA would move work that all products share out of the loop, and do it even without a product.
     radius, direction, count = jax.lax.cond(
         eqxi.unvmap_any(due),

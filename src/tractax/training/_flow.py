@@ -11,6 +11,7 @@ import optimistix
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..core import RESULTS, AbstractFlowRule, Objective, Trajectory, error_if_failed
+from ..solvers import AbstractReportingSolver
 from ._observe import all_finite, observer, split
 
 
@@ -23,6 +24,7 @@ def integrate(
     observe: PyTree[Callable],
     key: PRNGKeyArray | None,
     stepsize_controller: diffrax.AbstractStepSizeController | None,
+    solver: diffrax.AbstractSolver,
     throw: bool,
     options: dict[str, Any],
 ) -> Trajectory:
@@ -41,7 +43,8 @@ def integrate(
         t1=ts[-1],
         y0=state,
         args=objective,
-        saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts, fn=record), diffrax.SubSaveAt(t1=True)]),
+        saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts, fn=record), diffrax.SubSaveAt(t1=True)], solver_state=True),
+        solver=solver,
         stepsize_controller=controller,
         throw=False,
         **options,
@@ -52,7 +55,10 @@ def integrate(
     if stepsize_controller is None:
         diverged = diverged | (solution.result == diffrax.RESULTS.dt_min_reached)
     result = RESULTS.where(diverged, RESULTS.diverged, RESULTS.promote(solution.result))
-    trajectory = Trajectory(ts, eqx.combine(observed, static), objective.model(last), solution.stats, result)
+    stats = solution.stats
+    if isinstance(solver, AbstractReportingSolver):
+        stats = stats | solver.statistics(solution.solver_state)
+    trajectory = Trajectory(ts, eqx.combine(observed, static), objective.model(last), stats, result)
     return error_if_failed(trajectory) if throw else trajectory
 
 

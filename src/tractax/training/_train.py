@@ -17,6 +17,7 @@ from ..core import (
     Trajectory,
     check_times,
 )
+from ..solvers import RKC2, Automatic
 from ._flow import integrate
 from ._observe import check_observe
 from ._steps import iterate
@@ -85,8 +86,8 @@ def train(
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
     if isinstance(rule, AbstractFlowRule):
+        solver = _solver(adjoint) if solver is None else solver
         options = {
-            "solver": diffrax.Tsit5() if solver is None else solver,
             # An array, since a Python number would be compiled into the program.
             "dt0": None if dt0 is None else jnp.asarray(dt0, ts.dtype),
             "event": event,
@@ -94,7 +95,7 @@ def train(
             "max_steps": 2**17 if max_steps is None else max_steps,
             "progress_meter": meter,
         }
-        return integrate(params, objective, rule, ts, observe, key, stepsize_controller, throw, options)
+        return integrate(params, objective, rule, ts, observe, key, stepsize_controller, solver, throw, options)
     if isinstance(rule, AbstractStepRule):
         unused = {
             "solver": solver,
@@ -108,3 +109,12 @@ def train(
             raise ValueError(f"`{given[0]}` applies to flow rules only; {type(rule).__name__} takes discrete steps.")
         return iterate(params, objective, rule, ts, observe, key, adjoint, throw, meter)
     raise ValueError(f"`rule` must be a flow rule or a step rule, such as tx.GradientFlow(); got {rule!r}.")
+
+
+def _solver(adjoint: diffrax.AbstractAdjoint) -> diffrax.AbstractSolver:
+    """The default solver, with loops that can be differentiated as the adjoint asks."""
+    if isinstance(adjoint, diffrax.ForwardMode):
+        return Automatic(RKC2(scan_kind="lax"))
+    if isinstance(adjoint, diffrax.DirectAdjoint):
+        return Automatic(RKC2(scan_kind="bounded"))
+    return Automatic()
