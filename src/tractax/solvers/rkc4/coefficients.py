@@ -13,9 +13,9 @@ Jacobian-vector product. Then all stages have stage order two exactly: $\sum_k a
 conditions up to order four five are left, those of $c$, $c^2$, $Ac^2$, $Ac^3$ and $AAc^2$ for a combination of stages.
 The parameter $\alpha$ is chosen to put the last stage at the end of the step, $c_m = 1$, so that no stage leaves it.
 
-**Combinations.** In one family $Ac^2$, $Ac^3$ and $AAc^2$ are polynomials in $c$ up to lower orders, and no combination
-of stages has order three without growing where the problem is stiff, nor order four at all. One more evaluation at the
-end of the step cures it:
+**Combinations.** $Ac^3$ and $AAc^2$ are proportional to each other up to lower orders, in a ratio that the order
+conditions contradict, so that no combination of the stages has order four. One more evaluation at the end of the step
+cures it:
 
 $$U = \sum_j v_j Y_j, \qquad y_1 = \sum_j w_j Y_j + b\, h f(t_1, U),$$
 
