@@ -6,3 +6,4 @@ from ._reporting import AbstractReportingSolver as AbstractReportingSolver
 from ._rkc2 import RKC2 as RKC2
 from ._stabilised import AbstractStabilisedSolver as AbstractStabilisedSolver
 from ._stabilised import StabilisedState as StabilisedState
+from .rkc4 import RKC4 as RKC4

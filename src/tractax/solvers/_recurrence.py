@@ -20,15 +20,17 @@ _CHECKPOINTS = 16
 
 @dataclass(frozen=True, eq=False)
 class Recurrence:
-    r"""The stages of a family of methods,
+    r"""The stages of a family of methods, as distances $D_j = Y_j - Y_0$ from the start, and sums of them,
 
-    $$Y_j = a_j Y_0 + b_j Y_{j-1} + c_j Y_{j-2} + h\,(d_j F_{j-1} + e_j F_0), \qquad F_j = f(t_0 + x_j h, Y_j),$$
+    $$D_j = b_j D_{j-1} + c_j D_{j-2} + h\,(d_j F_{j-1} + e_j F_0), \qquad S_{j} = S_{j-1} + q_j D_j,$$
 
-    with $Y_{-1} = Y_0$.
+    with $F_j = f(t_0 + x_j h, Y_j)$ unless a stage evaluates the vector field at one of the sums instead,
+    $F_j = f(t_0 + x_j h, Y_0 + p_j \cdot S_j)$.
 
     **Arguments:**
 
-    - `methods`: for each method, a row $(a_j, b_j, c_j, d_j, e_j, x_j)$ per stage.
+    - `methods`: for each method, a row $(b_j, c_j, d_j, e_j, x_j)$ per stage. If there are $k$ sums, then $k$ columns
+      $q_j$ and $k$ columns $p_j$ follow; $p_j$ is zero or has a single one.
     """
 
     methods: tuple[np.ndarray, ...]
@@ -47,24 +49,39 @@ class Recurrence:
         f0: Float[Array, " size"],
         h: Float[Array, ""],
         kind: ScanKind,
-    ) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
-        """The last stage $Y_s$ of the method numbered `choice`, and $F_s$; `(y0, f0)` unless `enabled`."""
+        first: tuple[Float[Array, " size"], Float[Array, " size"]] | None = None,
+    ) -> tuple[Float[Array, " size"], Float[Array, " size"], Float[Array, "sums size"]]:
+        """The stages of the method numbered `choice`; none unless `enabled`.
+
+        `first` is a stage that the table does not have, before the others: its distance and vector field.
+
+        **Returns:**
+
+        The last distance $D_s$, the last vector field $F_s$, and the sums.
+        """
         rows = jnp.asarray(np.concatenate(self.methods), y0.dtype)
-        first = jnp.asarray(np.cumsum(self.stages, dtype=np.int32) - self.stages)[choice]
-        last = first + jnp.where(enabled, jnp.asarray(self.stages)[choice], 0)
+        sums = (rows.shape[1] - 5) // 2
+        start = jnp.asarray(np.cumsum(self.stages, dtype=np.int32) - self.stages)[choice]
+        end = start + jnp.where(enabled, jnp.asarray(self.stages)[choice], 0)
+        zero = jnp.zeros_like(y0)
+        distance, f = (zero, f0) if first is None else first
 
         def stage(carry):
-            row, y, before, f = carry
-            a, b, c, d, e, x = jax.lax.dynamic_index_in_dim(rows, row, keepdims=False)
-            y, before = a * y0 + b * y + c * before + h * (d * f + e * f0), y
-            return row + 1, y, before, field(x, y)
+            row, distance, before, f, total = carry
+            coefficients = jax.lax.dynamic_index_in_dim(rows, row, keepdims=False)
+            b, c, d, e, x = coefficients[:5]
+            add, pick = coefficients[5 : 5 + sums], coefficients[5 + sums :]
+            distance, before = b * distance + c * before + h * (d * f + e * f0), distance
+            total = total + add[:, None] * distance[None, :]
+            point = (1 - jnp.sum(pick)) * distance + jnp.sum(pick[:, None] * total, axis=0)
+            return row + 1, distance, before, field(x, y0 + point), total
 
-        _, y, _, f = eqxi.while_loop(
-            lambda carry: carry[0] < last,
+        _, distance, _, f, total = eqxi.while_loop(
+            lambda carry: carry[0] < end,
             stage,
-            (first, y0, y0, f0),
+            (start, distance, zero, f, jnp.zeros((sums, *y0.shape), y0.dtype)),
             kind=kind,
             max_steps=int(self.stages[-1]),
             checkpoints=_CHECKPOINTS,
         )
-        return y, f
+        return distance, f, total

@@ -37,8 +37,8 @@ def _method(s: int) -> tuple[np.ndarray, float]:
     nu = -b[2:] / b[:-2]
     mu_f = 2 * w1 * b[2:] / b[1:-1]
     gamma = -(1 - b[1:-1] * T[1:-1]) * mu_f
-    first = np.asarray([[0, 1, 0, b[1] * w1, 0, x[0]]])
-    rest = np.stack([1 - mu - nu, mu, nu, mu_f, gamma, x[1:]], axis=1)
+    first = np.asarray([[1, 0, b[1] * w1, 0, x[0]]])
+    rest = np.stack([mu, nu, mu_f, gamma, x[1:]], axis=1)
     rows = np.concatenate([first, rest])
     # The last stage is at the end of the step, without rounding.
     rows[-1, -1] = 1
@@ -88,5 +88,5 @@ class RKC2(AbstractStabilisedSolver):
         h: Float[Array, ""],
     ) -> tuple[Float[Array, " size"], Float[Array, " size"], Float[Array, " size"]]:
         """One step with `stages[choice]` evaluations of the vector field."""
-        y1, f1 = self.recurrence.run(choice, enabled, field, y0, f0, h, self.scan_kind)
-        return y1, f1, 0.8 * (y0 - y1) + 0.4 * h * (f0 + f1)
+        distance, f1, _ = self.recurrence.run(choice, enabled, field, y0, f0, h, self.scan_kind)
+        return y0 + distance, f1, 0.4 * h * (f0 + f1) - 0.8 * distance

@@ -63,9 +63,13 @@ class StabilisedState(eqx.Module):
         )
 
     def after(
-        self, vector_field: PyTree[Float[Array, "..."]], length: Float[Array, ""], cost: Int[Array, ""]
+        self,
+        vector_field: PyTree[Float[Array, "..."]],
+        length: Float[Array, ""],
+        cost: Int[Array, ""],
+        products: int | Int[Array, ""] = 0,
     ) -> "StabilisedState":
-        """After a step that cost so many gradients."""
+        """After a step that cost so many gradients, and Jacobian-vector products besides."""
         return StabilisedState(
             vector_field=vector_field,
             direction=self.direction,
@@ -73,7 +77,7 @@ class StabilisedState(eqx.Module):
             age=self.age + cost,
             length=length,
             num_gradients=self.num_gradients + cost,
-            num_products=self.num_products,
+            num_products=self.num_products + products,
         )
 
     def statistics(self) -> dict[str, Any]:
@@ -101,6 +105,8 @@ class AbstractStabilisedSolver(AbstractReportingSolver[Packed[StabilisedState]])
     # Ascending: what each method costs, and how far along the negative real axis it is stable.
     stages: eqx.AbstractClassVar[np.ndarray]
     intervals: eqx.AbstractClassVar[np.ndarray]
+    # Jacobian-vector products that a step takes besides.
+    products: ClassVar[int] = 0
 
     term_structure: ClassVar[type[diffrax.AbstractTerm]] = diffrax.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., diffrax.ThirdOrderHermitePolynomialInterpolation]] = (
@@ -175,7 +181,8 @@ class AbstractStabilisedSolver(AbstractReportingSolver[Packed[StabilisedState]])
         y1 = jnp.where(possible, y1, jnp.nan)
         error = jnp.where(possible, error, jnp.inf)
         cost = jnp.where(enabled & possible, jnp.asarray(self.stages, jnp.int32)[choice], 0)
-        return unravel(y1), unravel(error), state.after(unravel(f1), jnp.abs(h), cost)
+        products = jnp.where(enabled & possible, self.products, 0)
+        return unravel(y1), unravel(error), state.after(unravel(f1), jnp.abs(h), cost, products)
 
     def statistics(self, solver_state: Packed[StabilisedState]) -> dict[str, Any]:
         """`num_gradients`, `num_products` (Jacobian-vector products) and the `spectral_radius` as last measured."""
