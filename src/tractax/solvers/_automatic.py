@@ -159,7 +159,8 @@ class Automatic(AbstractReportingSolver[Packed[AutomaticState]]):
             end = jnp.where(state.stabilised, t0, t1)
             solver = diffrax.Tsit5(scan_kind=self.scan_kind)
             fsal = (first, inner.vector_field)
-            y1, error, dense_info, (_, f1), _ = solver.step(terms, t0, end, y0, args, fsal, False)
+            y1, error, dense_info, after, _ = solver.step(terms, t0, end, y0, args, fsal, False)
+            _, f1 = after  # pyright: ignore
             return y1, error, dense_info["k"], f1, _is_stiff(dense_info["k"])
 
         def nothing():
