@@ -20,14 +20,9 @@ DEFAULTS = {
     "jax_numpy_rank_promotion": "allow",
     "jax_numpy_dtype_promotion": "standard",
 }
-PACKAGES = [
-    "tractax",
-    *(
-        f"tractax.{name}"
-        for name in ("analysis", "core", "deep_linear", "prediction", "rules", "special", "systems", "training")
-    ),
-    "tractax.plotting",
-]
+FAMILIES = ("deep_linear", "teacher_student")
+ROOMS = ("analysis", "core", "prediction", "rules", "solvers", "special", "systems", "training")
+PACKAGES = ["tractax", *(f"tractax.{name}" for name in (*FAMILIES, *ROOMS)), "tractax.plotting"]
 
 
 def _name(page):

@@ -19,8 +19,12 @@ def _name(solver):
     return type(solver).__name__
 
 
-stabilised = pytest.mark.parametrize("solver", [RKC2(), RKC4()], ids=_name)
-every_solver = pytest.mark.parametrize("solver", [RKC2(), RKC4(), Automatic()], ids=_name)
+# What RKC4 does, the others share; their compilation takes most of the time.
+slow = pytest.mark.slow
+stabilised = pytest.mark.parametrize("solver", [RKC4(), pytest.param(RKC2(), marks=slow)], ids=_name)
+every_solver = pytest.mark.parametrize(
+    "solver", [RKC4(), pytest.param(RKC2(), marks=slow), pytest.param(Automatic(), marks=slow)], ids=_name
+)
 
 
 def advance_all(solver, field, y0, h):
@@ -272,7 +276,7 @@ def test_hands_over_and_takes_back():
         options = {"stepsize_controller": controller, "saveat": saveat, "max_steps": 5000}
         return solve(solver, field, jnp.asarray([1.5]), t1, **options)
 
-    solver = Automatic()
+    solver = Automatic(RKC2())
     after = [solver.statistics(run(solver, t1).solver_state) for t1 in (1.0, 2.0, 3.0)]
     steps = [int(stats["num_steps_stabilised"]) for stats in after]
     assert steps[0] > 20
@@ -308,7 +312,7 @@ def test_train_reports_and_passes_solvers_on():
     covariance = jnp.diag(jnp.asarray([100.0, 0.1]))
     task = tx.deep_linear.LinearTask(covariance, covariance)
     model = tx.deep_linear.gaussian((2, 2, 2), scale=0.5, key=jax.random.key(0))
-    trajectory = tx.train(model, task, tx.GradientFlow(), [100.0])
+    trajectory = tx.train(model, task, tx.GradientFlow(), [100.0], solver=Automatic())
     assert trajectory.stats["methods"] == METHODS.both
     assert float(task.loss(trajectory.model)) < 1e-3
     tsit5 = tx.train(model, task, tx.GradientFlow(), [100.0], solver=diffrax.Tsit5())

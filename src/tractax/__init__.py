@@ -1,14 +1,14 @@
 """tractax: exactly solvable models of learning, simulated, solved and compared in JAX."""
 
+import importlib
 import importlib.metadata
+from typing import TYPE_CHECKING, Any
 
 from . import analysis as analysis
 from . import core as core
 from . import deep_linear as deep_linear
 from . import rules as rules
-from . import solvers as solvers
 from . import special as special
-from . import systems as systems
 from . import teacher_student as teacher_student
 from . import training as training
 from .analysis import compare as compare
@@ -25,11 +25,28 @@ from .core import Objective as Objective
 from .core import Trajectory as Trajectory
 from .rules import GradientDescent as GradientDescent
 from .rules import GradientFlow as GradientFlow
-from .systems import verify as verify
 from .training import Mean as Mean
 from .training import Quantiles as Quantiles
 from .training import ensemble as ensemble
 from .training import to_xarray as to_xarray
 from .training import train as train
 
+if TYPE_CHECKING:
+    from . import solvers as solvers
+    from . import systems as systems
+    from .systems import verify as verify
+
 __version__ = importlib.metadata.version("tractax")
+
+
+def __getattr__(name: str) -> Any:
+    # Read when they are first asked for: the catalogue, and the tables of the solvers.
+    if name in ("solvers", "systems"):
+        return importlib.import_module(f".{name}", __name__)
+    if name == "verify":
+        return __getattr__("systems").verify
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "solvers", "systems", "verify"})

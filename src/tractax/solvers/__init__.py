@@ -2,7 +2,6 @@
 
 from ._automatic import METHODS as METHODS
 from ._automatic import Automatic as Automatic
-from ._reporting import AbstractReportingSolver as AbstractReportingSolver
 from ._rkc2 import RKC2 as RKC2
 from ._stabilised import AbstractStabilisedSolver as AbstractStabilisedSolver
 from ._stabilised import StabilisedState as StabilisedState

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from ..core import AbstractReportingSolver
 from ._packed import Packed
 from ._recurrence import ScanKind
-from ._reporting import AbstractReportingSolver
-from ._rkc2 import RKC2
 from ._stabilised import LIFETIME, AbstractStabilisedSolver, Interval, StabilisedState, check_term
+from .rkc4 import RKC4
 
 _TSIT5_STAGES = 6
 # Where Tsit5 ceases to be stable on the negative real axis; steps that hover there are seen above the lower number.
@@ -103,7 +103,7 @@ class Automatic(AbstractReportingSolver[Packed[AutomaticState]]):
     - `stabilised`: the method for stiff phases.
     """
 
-    stabilised: AbstractStabilisedSolver = RKC2()
+    stabilised: AbstractStabilisedSolver = RKC4()
 
     term_structure: ClassVar[type[diffrax.AbstractTerm]] = diffrax.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., Interpolation]] = Interpolation

@@ -13,9 +13,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..core import AbstractReportingSolver
 from ._packed import Packed
 from ._recurrence import Field, ScanKind
-from ._reporting import AbstractReportingSolver
 from ._spectral_radius import spectral_radius
 
 # The spectral radius is measured again after this many gradients, and whenever a step is shorter than the last one.

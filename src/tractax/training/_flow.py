@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
-from ..core import RESULTS, AbstractFlowRule, Objective, OnFailure, Trajectory, settle
-from ..solvers import AbstractReportingSolver
+from ..core import RESULTS, AbstractFlowRule, AbstractReportingSolver, Objective, OnFailure, Trajectory, settle
 from ._controller import default_controller
 from ._observe import all_finite, observer, split
 

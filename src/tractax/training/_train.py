@@ -59,9 +59,10 @@ def train(
       compiled program.
     - `key`: a PRNG key, needed by random rules only.
     - `solver`, `stepsize_controller`, `dt0`, `event`, `adjoint`, `max_steps`, `throw`, `progress_meter`: as in
-      `diffrax.diffeqsolve`. Defaults: `Tsit5`; `PIDController` with `rtol=1e-8, atol=1e-12` (float32: `1e-5, 1e-8`);
-      `RecursiveCheckpointAdjoint`; 131072 steps; no meter. Of these, step rules use `adjoint` (`ForwardMode` for
-      `jax.jvp`, otherwise reverse mode), `throw` and `progress_meter`, and refuse the others.
+      `diffrax.diffeqsolve`. Defaults: `Tsit5` (for stiff flows, `tx.solvers.RKC4`); `PIDController` with
+      `rtol=1e-8, atol=1e-12` (float32: `1e-5, 1e-8`); `RecursiveCheckpointAdjoint`; 131072 steps; no meter. Of these,
+      step rules use `adjoint` (`ForwardMode` for `jax.jvp`, otherwise reverse mode), `throw` and `progress_meter`, and
+      refuse the others.
 
     **Returns:**
 

@@ -1,0 +1,186 @@
+"""Gradients and seconds against true error, for stiff and non-stiff gradient flows.
+
+A Hessian-vector product counts as two gradients. The error is that of all parameters at the end, relative, against
+Dopri8 at rtol 1e-13 (RKC4 at 1e-12 for the stiffest problems, where Dopri8 would take minutes).
+
+    python benchmarks/work_precision.py                     all problems, a table
+    python benchmarks/work_precision.py --plot FILE.png     and a figure of those with S(kappa)
+    python benchmarks/work_precision.py --quick             S(1e2) only
+    python benchmarks/work_precision.py --implicit          Kvaerno5 as well, dense and matrix-free; takes long
+"""
+
+import argparse
+import time
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import lineax
+from _timing import describe_machine
+
+import tractax as tx
+from tractax.prediction import load_digits
+
+TOLERANCES = (1e-3, 1e-5, 1e-7, 1e-9)
+
+
+def spectrum(kappa, t1=None):
+    """S(kappa): a 24-24-4 linear network on inputs whose variances fall from 100 by a factor kappa."""
+    variances = 100 * jnp.logspace(0, -jnp.log10(kappa), 24)
+    keys = jax.random.split(jax.random.key(0), 3)
+    target = jax.random.normal(keys[0], (4, 24))
+    weights = tuple(0.3 / 24**0.5 * jax.random.normal(k, s) for k, s in zip(keys[1:], ((24, 24), (4, 24)), strict=True))
+
+    def loss(weights):
+        return jnp.sum(variances[None, :] * (weights[1] @ weights[0] - target) ** 2) / 2
+
+    return loss, weights, 6 / float(variances[-1]) if t1 is None else t1
+
+
+def digits():
+    """A deep linear network on the handwritten digits, not whitened."""
+    data = load_digits()
+    task = tx.deep_linear.LinearTask.from_data(data.inputs, data.targets, whiten_inputs=False)
+    model = tx.deep_linear.gaussian((task.optimum.shape[1], 16, task.optimum.shape[0]), scale=0.05, key=jax.random.key(0))
+    return lambda weights: task.loss(tx.deep_linear.DeepLinear(weights)), model.weights, 200.0
+
+
+def tanh_network():
+    """Twenty hidden units fit a smooth function of two inputs."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs = jax.random.normal(keys[0], (64, 2))
+    targets = jnp.sin(2 * inputs[:, 0]) * inputs[:, 1]
+    weights = (jax.random.normal(keys[1], (20, 2)), 0.3 * jax.random.normal(keys[2], (20,)))
+    return lambda w: jnp.mean((jnp.tanh(inputs @ w[0].T) @ w[1] - targets) ** 2) / 2, weights, 200.0
+
+
+def saddles():
+    """From one saddle to the next, starting at weights of 1e-6."""
+    task = tx.deep_linear.LinearTask(jnp.diag(jnp.asarray([4.0, 2.0, 1.0])))
+    model = tx.deep_linear.gaussian((3, 3, 3), scale=1e-6, key=jax.random.key(0))
+    return lambda weights: task.loss(tx.deep_linear.DeepLinear(weights)), model.weights, 40.0
+
+
+def field_of(loss):
+    """Gradient flow."""
+    return diffrax.ODETerm(lambda t, y, args: jax.tree.map(jnp.negative, jax.grad(loss)(y)))
+
+
+def solve(loss, weights, t1, solver, rtol):
+    """Runs once to compile and count, once to time: the end, gradients, seconds, whether it got there."""
+
+    @jax.jit
+    def run(weights):
+        return diffrax.diffeqsolve(
+            field_of(loss),
+            solver,
+            t0=0.0,
+            t1=t1,
+            dt0=None,
+            y0=weights,
+            saveat=diffrax.SaveAt(t1=True, solver_state=isinstance(solver, tx.core.AbstractReportingSolver)),
+            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol),
+            max_steps=2_000_000,
+            throw=False,
+        )
+
+    jax.block_until_ready(run(weights).ys)
+    start = time.perf_counter()
+    solution = run(weights)
+    jax.block_until_ready(solution.ys)
+    seconds = time.perf_counter() - start
+    end = jnp.concatenate([jnp.ravel(x[-1]) for x in jax.tree.leaves(solution.ys)])
+    return end, gradients(solver, solution), seconds, solution.result == diffrax.RESULTS.successful
+
+
+def gradients(solver, solution):
+    """Of all steps; stabilised solvers count accepted ones, and are charged for rejected ones in proportion."""
+    steps, accepted = int(solution.stats["num_steps"]), int(solution.stats["num_accepted_steps"])
+    if isinstance(solver, tx.core.AbstractReportingSolver):
+        found = solver.statistics(solution.solver_state)
+        return round((int(found["num_gradients"]) + 2 * int(found["num_products"])) * steps / max(accepted, 1))
+    stages = {diffrax.Tsit5: 6, diffrax.Dopri8: 13}.get(type(solver))
+    return None if stages is None else stages * steps + 1
+
+
+def solvers(implicit):
+    """Names and solvers; implicit ones have no count of gradients."""
+    found = {
+        "Tsit5": diffrax.Tsit5(),
+        "Dopri8": diffrax.Dopri8(),
+        "RKC2": tx.solvers.RKC2(),
+        "RKC4": tx.solvers.RKC4(),
+        "Automatic": tx.solvers.Automatic(),
+    }
+    if implicit:
+        found["Kvaerno5"] = diffrax.Kvaerno5(root_finder=diffrax.VeryChord(rtol=1e-6, atol=1e-9))
+        matrix_free = diffrax.VeryChord(rtol=1e-6, atol=1e-9, linear_solver=lineax.GMRES(rtol=1e-6, atol=1e-9))
+        found["Kvaerno5, GMRES"] = diffrax.Kvaerno5(root_finder=matrix_free)
+    return found
+
+
+def measure(name, problem, stiff, implicit):
+    """Rows of the table for one problem."""
+    loss, weights, t1 = problem
+    parameters = sum(x.size for x in jax.tree.leaves(weights))
+    reference = solve(loss, weights, t1, tx.solvers.RKC4() if stiff else diffrax.Dopri8(), 1e-12 if stiff else 1e-13)[0]
+    print(f"\n{name}: {parameters} parameters, up to t = {t1:g}\n")
+    print("| solver | rtol | error | gradients | seconds |\n|---|---|---|---|---|")
+    rows = []
+    for label, solver in solvers(implicit).items():
+        classical = label in ("Tsit5", "Dopri8")
+        if classical and stiff and name == "S(1e6)":
+            # Some 10⁸ gradients.
+            continue
+        slow = label.startswith("Kvaerno5") or (stiff and classical)
+        for rtol in TOLERANCES[:3] if slow else TOLERANCES:
+            end, count, seconds, reached = solve(loss, weights, t1, solver, rtol)
+            if not reached:
+                continue
+            error = float(jnp.linalg.norm(end - reference) / jnp.linalg.norm(reference))
+            rows.append((label, rtol, error, count, seconds))
+            print(f"| {label} | {rtol:.0e} | {error:.1e} | {count or '-'} | {seconds:.3f} |", flush=True)
+    return rows
+
+
+def draw(results, path):
+    """Gradients against error, a panel for each problem."""
+    figure = tx.plotting.new_figure(width=3.4 * len(results), height=3.4)
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    for axes, (name, rows) in zip(panels, results.items(), strict=True):
+        for i, label in enumerate(("Tsit5", "Dopri8", "RKC2", "RKC4", "Automatic")):
+            points = [(error, count) for found, _, error, count, _ in rows if found == label and error > 0]
+            if points:
+                axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", ms=4, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="relative error", title=name)
+    panels[0].set_ylabel("gradients")
+    panels[0].legend(fontsize=8)
+    tx.plotting.save(figure, path)
+
+
+def main():
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--implicit", action="store_true", help="Kvaerno5 too, which takes minutes")
+    parser.add_argument("--plot")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    print(describe_machine())
+    problems = {"S(1e2)": (lambda: spectrum(1e2), False)}
+    if not options.quick:
+        problems |= {
+            "S(1e4)": (lambda: spectrum(1e4), True),
+            "S(1e4), t = 20": (lambda: spectrum(1e4, 20.0), False),
+            "S(1e6)": (lambda: spectrum(1e6), True),
+            "digits": (digits, False),
+            "tanh network": (tanh_network, False),
+            "saddle to saddle": (saddles, False),
+        }
+    results = {name: measure(name, problem(), stiff, options.implicit) for name, (problem, stiff) in problems.items()}
+    if options.plot is not None:
+        draw({name: rows for name, rows in results.items() if name.startswith("S(")}, options.plot)
+
+
+if __name__ == "__main__":
+    main()
