@@ -75,7 +75,7 @@ def _exported(package):
             for name, value in vars(module).items()
             if not name.startswith("_") and inspect.getmodule(value) is module and callable(value)
         }
-    imports = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.ImportFrom)]
     return {alias.name for node in imports for alias in node.names if alias.asname == alias.name}
 
 
