@@ -80,7 +80,7 @@ def test_large_networks_run_one_by_one(caplog):
     assert ["vmap" in caplog.messages[0], "map" in caplog.messages[1]] == [True, True]
 
 
-@pytest.mark.parametrize("method", ["vmap", "map"])
+@pytest.mark.parametrize("method", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", [tx.GradientDescent(0.1), tx.GradientFlow()])
 def test_failures_stay_alone(method, rule):
     # Weights that overflow at once, beside ordinary ones.

@@ -71,7 +71,7 @@ def test_loss_is_that_of_samples():
     assert float(task.loss(task.teacher)) == pytest.approx(0.1**2 / 2, rel=1e-12)
 
 
-@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("units", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
 def test_symmetric_plateau_is_at_rest(units):
     overlaps, error = symmetric_plateau(units)
     model, teacher = committees(overlaps.student, overlaps.cross, jnp.eye(units), size=2 * units, key=jax.random.key(0))
@@ -141,6 +141,7 @@ def test_linear_units_at_finite_size():
     assert jnp.all(scatter < 0.02 * expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [ReLU(), Custom(jnp.tanh, 8)])
 def test_other_activations_against_simulation(activation):
     model, teacher = overlapping([[0.3, 0.1], [0.1, 0.3]], [[0.1], [0.2]], size=400, activation=activation)
@@ -177,6 +178,7 @@ def test_bias_of_the_mean_falls_as_one_over_n():
     assert float(tx.scaling(bias, [10, 20, 40]).exponent) == pytest.approx(-1.0, abs=0.2)
 
 
+@pytest.mark.slow
 def test_gradient_with_respect_to_the_learning_rate():
     model, task, _ = noisy_case(8)
 

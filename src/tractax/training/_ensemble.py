@@ -1,7 +1,6 @@
 """Simulate many independent training runs."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,17 +88,16 @@ def ensemble(
     chunk = min(_default_chunk(method, total, workers) if chunk_size is None else chunk_size, total)
     starts = range(0, total, chunk)
     _LOG.info("%d members, method %s, %d chunks of %d, %d workers", total, method, len(starts), chunk, len(workers))
-    lock = threading.Lock()
 
     def part(number: int) -> PyTree:
         # The last chunk is filled up by repeating members, so that one compiled program serves all chunks.
         index = jnp.minimum(jnp.arange(chunk) + starts[number], total - 1)
         return jax.tree.map(lambda x: x[index], arrays)
 
-    def work(number: int, device: Any) -> list[np.ndarray]:
-        with lock:
-            # One at a time: programs are compiled once. Execution itself is asynchronous.
-            result = _evaluate(f, static, method, jax.device_put(part(number), device))
+    def begin(number: int, device: Any) -> Any:
+        return _evaluate(f, static, method, jax.device_put(part(number), device))
+
+    def finish(number: int, result: Any) -> list[np.ndarray]:
         leaves = [np.asarray(x) for x in jax.tree.leaves(eqx.filter(result, eqx.is_array))]
         leaves = [x[: min(chunk, total - starts[number])] for x in leaves]
         return leaves if statistics is None else statistics.partial(leaves)
@@ -132,7 +130,7 @@ def ensemble(
     count = sum(min(chunk, total - starts[number]) for number in done)
     if count:
         report(count)
-    for number, result in in_parallel(work, todo, workers):
+    for number, result in in_parallel(begin, finish, todo, workers):
         if archive is not None:
             archive.write(number, result)
         done[number] = result

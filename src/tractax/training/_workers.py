@@ -23,9 +23,18 @@ def places(devices: Sequence[Any] | jax.sharding.Mesh | None) -> list[Any]:
 
 
 def in_parallel(
-    work: Callable[[Any, Any], Any], jobs: Iterable[Any], workers: Sequence[Any]
+    begin: Callable[[Any, Any], Any], finish: Callable[[Any, Any], Any], jobs: Iterable[Any], workers: Sequence[Any]
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields `(job, work(job, device))` as jobs finish, never holding more than two results for each worker."""
+    """Yields `(job, result)` as jobs finish, one job for each worker at a time.
+
+    **Arguments:**
+
+    - `begin`: called as `begin(job, device)` in this thread, since settings of JAX belong to a thread; returns promptly,
+      having started the work.
+    - `finish`: called as `finish(job, begun)` in a thread of its own; waits for the result.
+    - `jobs`: what to do.
+    - `workers`: the device of each worker.
+    """
     idle = list(workers)
     running: dict[Future, tuple[Any, Any]] = {}
     with ThreadPoolExecutor(len(workers)) as pool:
@@ -39,7 +48,7 @@ def in_parallel(
                         exhausted = True
                     else:
                         device = idle.pop(0)
-                        running[pool.submit(work, job, device)] = (job, device)
+                        running[pool.submit(finish, job, begin(job, device))] = (job, device)
                 done, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
                 for future in done:
                     job, device = running.pop(future)
