@@ -1,5 +1,6 @@
 """Simulate many independent training runs."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -94,10 +95,21 @@ def ensemble(
         index = jnp.minimum(jnp.arange(chunk) + starts[number], total - 1)
         return jax.tree.map(lambda x: x[index], arrays)
 
-    def begin(number: int, device: Any) -> Any:
-        return _evaluate(f, static, method, jax.device_put(part(number), device))
+    double, compiled_for = _double(), set()
 
-    def finish(number: int, result: Any) -> list[np.ndarray]:
+    def begin(number: int, device: Any) -> tuple[PyTree, Any]:
+        prepared = jax.device_put(part(number), device)
+        if device in compiled_for:
+            return prepared, None
+        # The first chunk compiles; later ones run at the same time, each called from a thread of its own.
+        compiled_for.add(device)
+        return prepared, (_evaluate(f, static, method, prepared),)
+
+    def finish(number: int, begun: tuple[PyTree, Any]) -> list[np.ndarray]:
+        prepared, first = begun
+        # `jax.enable_x64` may have been set for the caller's thread only.
+        with contextlib.nullcontext() if _double() == double else jax.enable_x64(double):
+            result = _evaluate(f, static, method, prepared) if first is None else first[0]
         leaves = [np.asarray(x) for x in jax.tree.leaves(eqx.filter(result, eqx.is_array))]
         leaves = [x[: min(chunk, total - starts[number])] for x in leaves]
         return leaves if statistics is None else statistics.partial(leaves)
@@ -156,6 +168,10 @@ def _evaluate(f: Callable, static: PyTree, method: Method, part: PyTree) -> Any:
             return f(eqx.combine(member, static))
 
     return eqx.filter_vmap(one)(part) if method == "vmap" else _sequential(one, part)
+
+
+def _double() -> bool:
+    return jnp.result_type(float) == jnp.float64
 
 
 def _sequential(function: Callable, xs: PyTree) -> Any:

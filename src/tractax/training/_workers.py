@@ -29,9 +29,8 @@ def in_parallel(
 
     **Arguments:**
 
-    - `begin`: called as `begin(job, device)` in this thread, since settings of JAX belong to a thread; returns promptly,
-      having started the work.
-    - `finish`: called as `finish(job, begun)` in a thread of its own; waits for the result.
+    - `begin`: called as `begin(job, device)` in this thread, for what must happen once, such as compilation.
+    - `finish`: called as `finish(job, begun)` in a thread of its own.
     - `jobs`: what to do.
     - `workers`: the device of each worker.
     """
