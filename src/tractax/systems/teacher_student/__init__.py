@@ -1,5 +1,6 @@
 """Teacher and student: one file per theory, in the order of the documentation."""
 
+from ._one_pass_least_squares import OnePassLeastSquaresSystem
 from ._soft_committee import SoftCommitteeSystem
 
-SYSTEMS = (SoftCommitteeSystem(),)
+SYSTEMS = (SoftCommitteeSystem(), OnePassLeastSquaresSystem())
