@@ -12,6 +12,7 @@ from . import (
     linear_regression,
     opposing_signals,
     two_layer_modes,
+    two_scale_regression,
 )
 from ._problem import Problem as Problem
 
@@ -24,4 +25,5 @@ PROBLEMS: tuple[Problem, ...] = (
     *linear_regression.PROBLEMS,
     *opposing_signals.PROBLEMS,
     *two_layer_modes.PROBLEMS,
+    *two_scale_regression.PROBLEMS,
 )

@@ -2,5 +2,6 @@
 
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
 from ._soft_committee import SoftCommitteeSystem
+from ._two_scale_regression import TwoScaleRegressionSystem
 
-SYSTEMS = (SoftCommitteeSystem(), OnePassLeastSquaresSystem())
+SYSTEMS = (SoftCommitteeSystem(), OnePassLeastSquaresSystem(), TwoScaleRegressionSystem())
