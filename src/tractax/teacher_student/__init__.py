@@ -12,6 +12,10 @@ from ._one_pass_least_squares import AbstractOnePass as AbstractOnePass
 from ._one_pass_least_squares import OnePassLeastSquares as OnePassLeastSquares
 from ._one_pass_least_squares import OnePassRecursion as OnePassRecursion
 from ._one_pass_least_squares import SquaredErrors as SquaredErrors
+from ._online_perceptron import AbstractOnlinePerceptron as AbstractOnlinePerceptron
+from ._online_perceptron import OnlinePerceptron as OnlinePerceptron
+from ._online_perceptron import OnlinePerceptronLimit as OnlinePerceptronLimit
+from ._online_perceptron import PerceptronState as PerceptronState
 from ._online_sgd import OnlineSGD as OnlineSGD
 from ._plateau import noise_floor as noise_floor
 from ._plateau import symmetric_plateau as symmetric_plateau
