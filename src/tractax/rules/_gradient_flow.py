@@ -1,6 +1,6 @@
 """Gradient flow: gradient descent in the limit of small steps."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -39,6 +39,7 @@ class GradientFlow(AbstractFlowRule[PyTree]):
     time_constant: Float[Array, ""] = eqx.field(converter=_as_positive, default=1.0)
     weight_decay: Float[Array, ""] = eqx.field(converter=_as_decay, default=0.0)
     rates: Float[Array, " arrays"] | None = eqx.field(converter=_as_rates, default=None)
+    real_spectrum: ClassVar[bool] = True
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""

@@ -25,7 +25,7 @@ def side_by_side(problem: FlowProblem) -> FlowSolution:
     """`problem.solve()`, with a better rule for `jax.vmap` where the method is an explicit Runge-Kutta one."""
     if not _covered(problem):
         return problem.solve()
-    at = (problem.ts[0], problem.state, problem.args)
+    at = (problem.t0, problem.state, problem.args)
     field, record = _Explicit.make(problem.terms.vector_field, *at), _Explicit.make(problem.record, *at)
     return _solve(eqx.tree_at(lambda p: (p.terms, p.record), problem, (diffrax.ODETerm(field), record)))
 
@@ -150,7 +150,7 @@ def _solve_batch(arrays: PyTree, static: PyTree, axes: PyTree, size: int) -> Flo
         return lanes, observed, count, tried + 1
 
     lanes = each(_start)
-    values = jax.eval_shape(lambda: each(lambda problem: problem.record(problem.ts[0], problem.state, problem.args)))
+    values = jax.eval_shape(lambda: each(lambda problem: problem.record(problem.t0, problem.state, problem.args)))
     observed = jax.tree.map(lambda x: jnp.full((size, times, *x.shape[1:]), jnp.inf, x.dtype), values)
     carry = (lanes, observed, jnp.zeros(size, jnp.int32), jnp.int32(0))
     lanes, observed, count, _ = jax.lax.while_loop(unfinished, advance, carry)
@@ -158,16 +158,15 @@ def _solve_batch(arrays: PyTree, static: PyTree, axes: PyTree, size: int) -> Flo
 
 
 def _start(problem: FlowProblem) -> _Lane:
-    zero = jnp.zeros_like(problem.ts[0])
-    solver, terms, t1 = problem.solver, problem.terms, problem.ts[-1]
+    t0, solver, terms, t1 = problem.t0, problem.solver, problem.terms, problem.ts[-1]
     order = solver.error_order(terms)
     # `diffeqsolve` hands over a wrapped term, and the length of the first step depends on that.
     end, controller = problem.controller.init(
-        diffrax.MultiTerm(terms), zero, t1, problem.state, problem.options["dt0"], problem.args, solver.func, order
+        diffrax.MultiTerm(terms), t0, t1, problem.state, problem.options["dt0"], problem.args, solver.func, order
     )
-    velocity = terms.vf(zero, problem.state, problem.args)
+    velocity = terms.vf(t0, problem.state, problem.args)
     none = jnp.asarray(0)
-    return _Lane(zero, jnp.minimum(end, t1), problem.state, velocity, controller, none, none)
+    return _Lane(t0, jnp.minimum(end, t1), problem.state, velocity, controller, none, none)
 
 
 def _is_active(problem: FlowProblem, lane: _Lane) -> Bool[Array, ""]:
