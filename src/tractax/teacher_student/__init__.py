@@ -4,6 +4,15 @@ from ._classification_task import ClassificationTask as ClassificationTask
 from ._committee import SoftCommittee as SoftCommittee
 from ._committee import committees as committees
 from ._committee_task import CommitteeTask as CommitteeTask
+from ._consensus import ConsensusDescent as ConsensusDescent
+from ._consensus import Position as Position
+from ._consensus import consensus_point as consensus_point
+from ._consensus import consensus_rate as consensus_rate
+from ._consensus import laplace_minimum as laplace_minimum
+from ._coupled_learners import CoupledLearners as CoupledLearners
+from ._coupled_learners import CoupledModes as CoupledModes
+from ._coupled_learners import graph_laplacian as graph_laplacian
+from ._coupled_learners import spread_bound as spread_bound
 from ._large_step_logistic import large_step_bound as large_step_bound
 from ._large_step_logistic import perceptron_bound as perceptron_bound
 from ._linear_classifier import LinearClassifier as LinearClassifier
@@ -18,5 +27,8 @@ from ._max_margin import max_margin as max_margin
 from ._online_sgd import OnlineSGD as OnlineSGD
 from ._plateau import noise_floor as noise_floor
 from ._plateau import symmetric_plateau as symmetric_plateau
+from ._potential import Point as Point
+from ._potential import PotentialTask as PotentialTask
+from ._potential import QuadraticTask as QuadraticTask
 from ._soft_committee_flow import Overlaps as Overlaps
 from ._soft_committee_flow import SoftCommitteeFlow as SoftCommitteeFlow
