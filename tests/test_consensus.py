@@ -123,7 +123,7 @@ def test_hopping_fluctuates_around_the_path():
 @pytest.mark.parametrize("noise", [0.5, pytest.param(1.1, marks=pytest.mark.slow)])
 def test_variance_of_particles(noise):
     # Any loss: at α = 0 it does not count.
-    particles, dimension, members = 10, 2, 500
+    particles, dimension, members = 10, 2, 300
     start = Point(jax.random.normal(jax.random.key(0), (particles, dimension)))
     rule, task = ConsensusFlow(1.0, 0.0, noise), PotentialTask(lambda x: jnp.sum(jnp.cos(x)))
 
@@ -139,16 +139,20 @@ def test_variance_of_particles(noise):
     expected = variance(start) * (1 - 0.02 * rate + 0.02**2) ** 30
     scatter = float(jnp.std(found)) / members**0.5
     assert float(jnp.mean(found)) == pytest.approx(float(expected), abs=4 * scatter)
-    assert scatter < 0.06 * float(expected)
+    assert scatter < 0.08 * float(expected)
     assert float(rate) == pytest.approx(2 - 2 * noise**2 * 0.9, rel=1e-12)
 
 
-def test_consensus_without_noise_and_of_any_network(getkey):
+def test_consensus_without_noise(getkey):
     # α = 0: every particle relaxes to the mean, which stays.
     start = Point(jax.random.normal(getkey(), (4, 2)))
     run = tx.train(start, TASK, ConsensusFlow(2.0, 0.0), [0.7], observe=lambda model: model.position)
     mean = jnp.mean(start.position, axis=0)[None, :]
     np.testing.assert_allclose(run.observed[0], mean + np.exp(-1.4) * (start.position - mean), atol=1e-8)
+
+
+@pytest.mark.slow
+def test_consensus_of_any_network(getkey):
     networks = jax.vmap(lambda key: gaussian((3, 2, 1), scale=0.7, key=key))(jax.random.split(getkey(), 50))
     inputs = jax.random.normal(getkey(), (8, 3))
     task = RegressionTask(inputs, inputs[:, 0])

@@ -66,12 +66,12 @@ def test_moments_of_simulations():
         state = tx.train(model, TASK, rule, ts, observe=solution.reduce, key=key, **STEPS).observed
         return jnp.stack([state.spread, state.error])
 
-    members = 400
+    members = 300
     found = tx.ensemble(run, jax.random.split(jax.random.key(0), members))
     expected = jax.vmap(solution.evaluate)(ts)
     scatter = jnp.std(found, axis=0) / members**0.5
     assert jnp.all(jnp.abs(jnp.mean(found, axis=0) - jnp.stack([expected.spread, expected.error])) < 4 * scatter)
-    assert jnp.all(scatter < 0.08 * jnp.mean(found, axis=0))
+    assert jnp.all(scatter < 0.1 * jnp.mean(found, axis=0))
 
 
 def test_bound_is_reached_by_the_complete_graph():

@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -71,12 +72,15 @@ class ConsensusFlow(AbstractFlowRule[PyTree]):
         drift = diffrax.ODETerm(self.vector_field)
         if self.noise_scale is None:
             return drift
-        return diffrax.MultiTerm(drift, diffrax.ControlTerm(self._shake, brownian_motion(state, t0, t1, key)))
+        shake = eqx.Partial(self._shake, self.noise_scale)
+        return diffrax.MultiTerm(drift, diffrax.ControlTerm(shake, brownian_motion(state, t0, t1, key)))
 
     def _offsets(self, params: PyTree, objective: Objective) -> PyTree:
         return jax.tree.map(lambda x, y: x - y[None, ...], params, self.consensus(params, objective))
 
-    def _shake(self, t: Any, params: PyTree, objective: Objective) -> lx.DiagonalLinearOperator:
+    def _shake(
+        self, noise_scale: Float[Array, ""], t: Any, params: PyTree, objective: Objective
+    ) -> lx.DiagonalLinearOperator:
         """The distance of each particle from the consensus, for every number of it."""
         del t
         offsets = self._offsets(params, objective)
@@ -85,7 +89,7 @@ class ConsensusFlow(AbstractFlowRule[PyTree]):
         distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
 
         def scale(x: Array) -> Array:
-            size = self.noise_scale.astype(x.dtype) * distance.astype(x.dtype)
+            size = noise_scale.astype(x.dtype) * distance.astype(x.dtype)
             return jnp.broadcast_to(size.reshape(-1, *[1] * (x.ndim - 1)), x.shape)
 
         return lx.DiagonalLinearOperator(jax.tree.map(scale, params))

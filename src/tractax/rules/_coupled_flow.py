@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -80,11 +81,11 @@ class CoupledFlow(AbstractFlowRule[PyTree]):
         drift = diffrax.ODETerm(self.vector_field)
         if self.noise_scale is None:
             return drift
-        noise = diffrax.ControlTerm(self._shake, brownian_motion(state, t0, t1, key))
+        noise = diffrax.ControlTerm(eqx.Partial(_shake, self.noise_scale), brownian_motion(state, t0, t1, key))
         return diffrax.MultiTerm(drift, noise)
 
-    def _shake(self, t: Any, params: PyTree, objective: Objective) -> lx.DiagonalLinearOperator:
-        del t, objective
-        return lx.DiagonalLinearOperator(
-            jax.tree.map(lambda w: jnp.broadcast_to(self.noise_scale.astype(w.dtype), w.shape), params)
-        )
+
+def _shake(scale: Float[Array, ""], t: Any, params: PyTree, objective: Objective) -> lx.DiagonalLinearOperator:
+    """Noise of the same strength on every number."""
+    del t, objective
+    return lx.DiagonalLinearOperator(jax.tree.map(lambda w: jnp.broadcast_to(scale.astype(w.dtype), w.shape), params))

@@ -62,8 +62,8 @@ class ConsensusSystem(AbstractSystem):
         left.plot(fine[:, 0], fine[:, 1], color="C0", lw=1)
         left.plot(hops[:, 0], hops[:, 1], "s", color="C0", ms=5, label="implicit Euler")
         for seed in range(6):
-            run = train(model, task, rule, ts, observe=solution.reduce, key=jax.random.key(seed)).observed.position
-            left.plot(run[:, 0], run[:, 1], "o", color="C1", mfc="none", ms=5, label=None if seed else "hopping, 6 runs")
+            path = train(model, task, rule, ts, observe=solution.reduce, key=jax.random.key(seed)).observed.position
+            left.plot(path[:, 0], path[:, 1], "o", color="C1", mfc="none", ms=5, label=None if seed else "six runs")
         left.set(xlabel="$x_1$", ylabel="$x_2$", title="Consensus hopping, 400 samples a step")
         left.legend(fontsize=8)
         particles, dimension = 10, 20

@@ -57,7 +57,7 @@ class CoupledLearnersSystem(AbstractSystem):
         def moments(t, state):
             mean, covariance = state
             identity = jnp.eye(flat.size, dtype=flat.dtype)
-            return drift(mean), jacobian @ covariance + covariance @ jacobian.T + rule.noise_scale**2 * identity
+            return drift(mean), jacobian @ covariance + covariance @ jacobian.T + solution.noise_scale**2 * identity
 
         path = integrate_flow(moments, (flat, jnp.zeros((flat.size, flat.size), flat.dtype)), 4.0)
         errors = []
