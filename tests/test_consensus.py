@@ -1,6 +1,7 @@
 """Consensus-based optimisation: reference values, quadrature, implicit Euler, variance of particles, refusals."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,7 +121,20 @@ def test_hopping_fluctuates_around_the_path():
     assert tx.scaling(distance, [300, 900, 2700]).contains(-0.5)
 
 
-@pytest.mark.parametrize("noise", [0.5, pytest.param(1.1, marks=pytest.mark.slow)])
+def test_noise_is_the_distance_from_the_consensus(getkey):
+    population = Point(jax.random.normal(getkey(), (4, 2)))
+    objective = tx.Objective(PotentialTask(lambda x: jnp.sum(x**2)), eqx.filter(population, eqx.is_array, inverse=True))
+    rule = ConsensusFlow(1.0, 0.7, 0.3)
+    noise = rule.terms(population, 0.0, 1.0, key=getkey()).terms[1].vf(0.0, population, objective)
+    x = np.asarray(population.position)
+    weights = np.exp(-0.7 * np.sum(x**2, axis=1))
+    distances = 0.3 * np.linalg.norm(x - weights @ x / weights.sum(), axis=1)
+    found = noise.mv(jax.tree.map(jnp.ones_like, population)).position
+    np.testing.assert_allclose(found, np.stack([distances, distances], axis=1), rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.5, 1.1])
 def test_variance_of_particles(noise):
     # Any loss: at α = 0 it does not count.
     particles, dimension, members = 10, 2, 300

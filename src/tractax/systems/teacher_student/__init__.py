@@ -4,6 +4,7 @@ from ._consensus import ConsensusSystem
 from ._coupled_learners import CoupledLearnersSystem
 from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSystem
 from ._soft_committee import SoftCommitteeSystem
+from ._teacher_forcing import TeacherForcingSystem
 
 SYSTEMS = (
     SoftCommitteeSystem(),
@@ -11,4 +12,5 @@ SYSTEMS = (
     LargeStepLogisticSystem(),
     CoupledLearnersSystem(),
     ConsensusSystem(),
+    TeacherForcingSystem(),
 )
