@@ -6,10 +6,12 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 from . import (
     balanced_end_to_end,
     conservation_laws,
+    coupled_learners,
     deep_modes,
     diagonal_network,
     lambda_balanced_riccati,
     linear_regression,
+    logistic_regression,
     opposing_signals,
     two_layer_modes,
 )
@@ -18,10 +20,12 @@ from ._problem import Problem as Problem
 PROBLEMS: tuple[Problem, ...] = (
     *balanced_end_to_end.PROBLEMS,
     *conservation_laws.PROBLEMS,
+    *coupled_learners.PROBLEMS,
     *deep_modes.PROBLEMS,
     *diagonal_network.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
+    *logistic_regression.PROBLEMS,
     *opposing_signals.PROBLEMS,
     *two_layer_modes.PROBLEMS,
 )

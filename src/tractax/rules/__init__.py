@@ -1,4 +1,7 @@
 """Learning rules: how parameters move. One file per rule."""
 
+from ._consensus_flow import ConsensusFlow as ConsensusFlow
+from ._consensus_hopping import ConsensusHopping as ConsensusHopping
+from ._coupled_flow import CoupledFlow as CoupledFlow
 from ._gradient_descent import GradientDescent as GradientDescent
 from ._gradient_flow import GradientFlow as GradientFlow

@@ -1,10 +1,44 @@
-"""Teacher and student: reduced descriptions that become exact as the dimension grows."""
+"""Teacher and student, online learning, and other reduced descriptions of how learners move."""
 
+from ._classification_task import ClassificationTask as ClassificationTask
 from ._committee import SoftCommittee as SoftCommittee
 from ._committee import committees as committees
 from ._committee_task import CommitteeTask as CommitteeTask
+from ._consensus import ConsensusDescent as ConsensusDescent
+from ._consensus import Position as Position
+from ._consensus import consensus_point as consensus_point
+from ._consensus import consensus_rate as consensus_rate
+from ._consensus import laplace_minimum as laplace_minimum
+from ._coupled_learners import CoupledLearners as CoupledLearners
+from ._coupled_learners import CoupledModes as CoupledModes
+from ._coupled_learners import graph_laplacian as graph_laplacian
+from ._coupled_learners import spread_bound as spread_bound
+from ._large_step_logistic import large_step_bound as large_step_bound
+from ._large_step_logistic import perceptron_bound as perceptron_bound
+from ._linear_classifier import LinearClassifier as LinearClassifier
+from ._logistic_regression import ClassifierState as ClassifierState
+from ._logistic_regression import LogisticRegressionFlow as LogisticRegressionFlow
+from ._margin_losses import AbstractMarginLoss as AbstractMarginLoss
+from ._margin_losses import Exponential as Exponential
+from ._margin_losses import Hinge as Hinge
+from ._margin_losses import Logistic as Logistic
+from ._max_margin import MaxMargin as MaxMargin
+from ._max_margin import max_margin as max_margin
 from ._online_sgd import OnlineSGD as OnlineSGD
 from ._plateau import noise_floor as noise_floor
 from ._plateau import symmetric_plateau as symmetric_plateau
+from ._plrnn import PLRNN as PLRNN
+from ._plrnn import AbstractPLRNN as AbstractPLRNN
+from ._plrnn import ShallowPLRNN as ShallowPLRNN
+from ._potential import Point as Point
+from ._potential import PotentialTask as PotentialTask
+from ._potential import QuadraticTask as QuadraticTask
 from ._soft_committee_flow import Overlaps as Overlaps
 from ._soft_committee_flow import SoftCommitteeFlow as SoftCommitteeFlow
+from ._teacher_forcing import ForcedSequenceTask as ForcedSequenceTask
+from ._teacher_forcing import critical_forcing as critical_forcing
+from ._teacher_forcing import forced_rollout as forced_rollout
+from ._teacher_forcing import forced_sensitivity as forced_sensitivity
+from ._teacher_forcing import forced_states as forced_states
+from ._teacher_forcing import largest_jacobian_norm as largest_jacobian_norm
+from ._teacher_forcing import sensitivity_bound as sensitivity_bound
