@@ -10,6 +10,7 @@ from . import (
     diagonal_network,
     lambda_balanced_riccati,
     linear_regression,
+    linear_self_attention,
     opposing_signals,
     two_layer_modes,
 )
@@ -22,6 +23,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *diagonal_network.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
+    *linear_self_attention.PROBLEMS,
     *opposing_signals.PROBLEMS,
     *two_layer_modes.PROBLEMS,
 )

@@ -1,0 +1,5 @@
+"""Attention and in-context learning: one file per theory, in the order of the documentation."""
+
+from ._linear_self_attention import LinearSelfAttentionSystem
+
+SYSTEMS = (LinearSelfAttentionSystem(),)
