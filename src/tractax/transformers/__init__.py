@@ -1,5 +1,6 @@
 """Attention and in-context learning: transformers of one layer whose training is solved."""
 
+from ._drop_time import drop_time as drop_time
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
 from ._initialise import gaussian_attention as gaussian_attention
