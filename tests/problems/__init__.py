@@ -11,6 +11,7 @@ from . import (
     diagonal_network,
     lambda_balanced_riccati,
     linear_regression,
+    linear_self_attention,
     logistic_regression,
     opposing_signals,
     two_layer_modes,
@@ -26,6 +27,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
     *logistic_regression.PROBLEMS,
+    *linear_self_attention.PROBLEMS,
     *opposing_signals.PROBLEMS,
     *two_layer_modes.PROBLEMS,
 )
