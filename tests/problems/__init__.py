@@ -6,6 +6,7 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 from . import (
     balanced_end_to_end,
     conservation_laws,
+    curl_descent,
     deep_modes,
     diagonal_network,
     lambda_balanced_riccati,
@@ -18,6 +19,7 @@ from ._problem import Problem as Problem
 PROBLEMS: tuple[Problem, ...] = (
     *balanced_end_to_end.PROBLEMS,
     *conservation_laws.PROBLEMS,
+    *curl_descent.PROBLEMS,
     *deep_modes.PROBLEMS,
     *diagonal_network.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,

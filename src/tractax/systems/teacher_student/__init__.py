@@ -1,5 +1,6 @@
 """Teacher and student: one file per theory, in the order of the documentation."""
 
+from ._curl_descent import CurlDescentSystem, CurlThresholdSystem
 from ._soft_committee import SoftCommitteeSystem
 
-SYSTEMS = (SoftCommitteeSystem(),)
+SYSTEMS = (SoftCommitteeSystem(), CurlDescentSystem(), CurlThresholdSystem())
