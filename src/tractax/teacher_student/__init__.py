@@ -13,6 +13,13 @@ from ._coupled_learners import CoupledLearners as CoupledLearners
 from ._coupled_learners import CoupledModes as CoupledModes
 from ._coupled_learners import graph_laplacian as graph_laplacian
 from ._coupled_learners import spread_bound as spread_bound
+from ._curl_scalar import CurlDescentScalar as CurlDescentScalar
+from ._curl_scalar import ScalarWeights as ScalarWeights
+from ._curl_stability import curl_invariants as curl_invariants
+from ._curl_stability import curl_stability_matrix as curl_stability_matrix
+from ._curl_stability import flipped_edge as flipped_edge
+from ._curl_stability import hidden_flip_threshold as hidden_flip_threshold
+from ._curl_stability import readout_flip_threshold as readout_flip_threshold
 from ._large_step_logistic import large_step_bound as large_step_bound
 from ._large_step_logistic import perceptron_bound as perceptron_bound
 from ._linear_classifier import LinearClassifier as LinearClassifier
@@ -42,3 +49,5 @@ from ._teacher_forcing import forced_sensitivity as forced_sensitivity
 from ._teacher_forcing import forced_states as forced_states
 from ._teacher_forcing import largest_jacobian_norm as largest_jacobian_norm
 from ._teacher_forcing import sensitivity_bound as sensitivity_bound
+from ._two_layer_linear import TwoLayerLinear as TwoLayerLinear
+from ._two_layer_linear import VectorTask as VectorTask

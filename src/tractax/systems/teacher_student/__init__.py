@@ -2,6 +2,7 @@
 
 from ._consensus import ConsensusSystem
 from ._coupled_learners import CoupledLearnersSystem
+from ._curl_descent import CurlDescentSystem, CurlThresholdSystem
 from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
@@ -14,3 +15,4 @@ SYSTEMS = (
     ConsensusSystem(),
     TeacherForcingSystem(),
 )
+SYSTEMS = (SoftCommitteeSystem(), CurlDescentSystem(), CurlThresholdSystem())
