@@ -20,9 +20,12 @@ from ._curl_stability import curl_stability_matrix as curl_stability_matrix
 from ._curl_stability import flipped_edge as flipped_edge
 from ._curl_stability import hidden_flip_threshold as hidden_flip_threshold
 from ._curl_stability import readout_flip_threshold as readout_flip_threshold
+from ._gaussian_regression import GaussianRegression as GaussianRegression
+from ._gaussian_regression import RegressionSample as RegressionSample
 from ._large_step_logistic import large_step_bound as large_step_bound
 from ._large_step_logistic import perceptron_bound as perceptron_bound
 from ._linear_classifier import LinearClassifier as LinearClassifier
+from ._linear_model import LinearModel as LinearModel
 from ._logistic_regression import ClassifierState as ClassifierState
 from ._logistic_regression import LogisticRegressionFlow as LogisticRegressionFlow
 from ._margin_losses import AbstractMarginLoss as AbstractMarginLoss
@@ -31,6 +34,10 @@ from ._margin_losses import Hinge as Hinge
 from ._margin_losses import Logistic as Logistic
 from ._max_margin import MaxMargin as MaxMargin
 from ._max_margin import max_margin as max_margin
+from ._one_pass_least_squares import AbstractOnePass as AbstractOnePass
+from ._one_pass_least_squares import OnePassLeastSquares as OnePassLeastSquares
+from ._one_pass_least_squares import OnePassRecursion as OnePassRecursion
+from ._one_pass_least_squares import SquaredErrors as SquaredErrors
 from ._online_sgd import OnlineSGD as OnlineSGD
 from ._plateau import noise_floor as noise_floor
 from ._plateau import symmetric_plateau as symmetric_plateau
