@@ -10,11 +10,12 @@ from ._teacher_forcing import TeacherForcingSystem
 
 SYSTEMS = (
     SoftCommitteeSystem(),
+    OnePassLeastSquaresSystem(),
+    CurlDescentSystem(),
+    CurlThresholdSystem(),
     LogisticRegressionSystem(),
     LargeStepLogisticSystem(),
     CoupledLearnersSystem(),
     ConsensusSystem(),
     TeacherForcingSystem(),
 )
-SYSTEMS = (SoftCommitteeSystem(), CurlDescentSystem(), CurlThresholdSystem())
-SYSTEMS = (SoftCommitteeSystem(), OnePassLeastSquaresSystem())
