@@ -12,6 +12,7 @@ from . import (
     linear_regression,
     linear_self_attention,
     opposing_signals,
+    separate_kq_attention,
     two_layer_modes,
 )
 from ._problem import Problem as Problem
@@ -25,5 +26,6 @@ PROBLEMS: tuple[Problem, ...] = (
     *linear_regression.PROBLEMS,
     *linear_self_attention.PROBLEMS,
     *opposing_signals.PROBLEMS,
+    *separate_kq_attention.PROBLEMS,
     *two_layer_modes.PROBLEMS,
 )
