@@ -52,6 +52,11 @@ def loss_of(task, model):
     return task.loss(model)
 
 
+@eqx.filter_jit
+def over_time(function, ts):
+    return eqx.filter_vmap(function)(ts)
+
+
 def one_head(value, matrix):
     return LinearAttention.embed(np.asarray([value]), np.asarray([matrix]))
 
@@ -171,7 +176,7 @@ def test_conserved_bound_and_limit(value):
     matrix = np.sign(value) * np.asarray([[0.2, 0.1], [-0.1, 0.15]])
     model = one_head(value, matrix)
     solution = LinearAttentionFlow.from_model(model, task, t1=60.0)
-    states = jax.vmap(solution.evaluate)(jnp.linspace(0, 60, 25))
+    states = over_time(solution.evaluate, jnp.linspace(0, 60, 25))
     np.testing.assert_allclose(states.imbalance, jnp.full((25, 1, 1), value**2 - np.sum(matrix**2)), atol=1e-11)
     norms = jnp.linalg.norm(states.effective_map, axis=(1, 2))
     assert jnp.all(norms >= solution.smallest_map) and float(solution.smallest_map) > 0.01 * float(norms[0])
@@ -192,7 +197,7 @@ def test_isotropic_passes_by_the_saddle():
     flow = LinearAttentionFlow.from_model(model, task, t1=40.0)
     ts = jnp.linspace(0, 40, 30)
     assert float(tx.compare(solution, flow, ts).worst) < 1e-9
-    assert float(jnp.min(jax.vmap(solution.evaluate)(ts).value[:, 0])) < 0.1 * float(solution.strength)
+    assert float(jnp.min(over_time(solution.evaluate, ts).value[:, 0])) < 0.1 * float(solution.strength)
     np.testing.assert_allclose(solution.limit().effective_map, task.optimum, rtol=1e-12, atol=1e-15)
     assert float(tx.residual(solution, jnp.asarray([0.0, 1.0, 10.0, 20.0, 40.0])).worst) < 1e-12
 
@@ -255,22 +260,24 @@ def test_random_covariance_is_where_training_ends(two_covariances):
 
 @pytest.mark.slow
 def test_sampled_prompts_approach_the_flow():
-    # Steps on fresh prompts scatter around the flow as one over the root of the batch.
+    # Steps on fresh prompts scatter around steps on the exact loss as one over the root of the batch.
     task = InContextRegression(COVARIANCE, 5)
     model = balanced_attention(2, scale=0.5, key=jax.random.key(0))
-    solution = LinearAttentionFlow.from_model(model, task, t1=2.0)
-    expected = solution.effective_map(2.0)
+    solution = LinearAttentionFlow.from_model(model, task, t1=1.0)
+    ts = jnp.asarray([1.0])
+    exact = tx.train(model, task, tx.GradientDescent(0.01), ts).model.effective_map
+    np.testing.assert_allclose(exact, solution.effective_map(1.0), atol=0.02)
 
     def errors(batch):
         rule = tx.GradientDescent(0.01, batch_size=int(batch))
 
         def run(key):
-            state = tx.train(model, task, rule, jnp.asarray([2.0]), observe=solution.reduce, key=key).observed
-            return jnp.linalg.norm(state.effective_map[0] - expected)
+            found = tx.train(model, task, rule, ts, observe=solution.reduce, key=key).observed
+            return jnp.linalg.norm(found.effective_map[0] - exact)
 
-        return tx.ensemble(run, jax.random.split(jax.random.key(int(batch)), 64))
+        return tx.ensemble(run, jax.random.split(jax.random.key(int(batch)), 60))
 
-    assert tx.scaling(errors, [4, 16, 64]).contains(-0.5)
+    assert tx.scaling(errors, [128, 512, 2048]).contains(-0.5)
 
 
 def test_weight_decay():

@@ -1,5 +1,6 @@
 """Merged linear attention with several heads: reference values, collapse to one head, one drop and its time."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,11 @@ from tractax.transformers import (
 
 WHITE = InContextRegression(jnp.eye(4) / 4, 31)
 GRADED = InContextRegression(jnp.diag(jnp.asarray([0.4, 0.3, 0.2, 0.1])), 31)
+
+
+@eqx.filter_jit
+def over_time(function, ts):
+    return eqx.filter_vmap(function)(ts)
 
 
 def test_reference_values():
@@ -60,12 +66,12 @@ def test_random_heads_conserve_and_drop_once():
     model = gaussian_attention(4, 3, scale=1e-3, key=jax.random.key(0))
     solution = LinearAttentionFlow.from_model(model, GRADED, t1=60.0)
     ts = jnp.linspace(0.0, 60.0, 61)
-    states = jax.vmap(solution.evaluate)(ts)
+    states = over_time(solution.evaluate, ts)
     start = solution.reduce(model).imbalance
     assert start.shape == (3, 3)
     np.testing.assert_allclose(states.imbalance, jnp.broadcast_to(start, (61, 3, 3)), rtol=0, atol=1e-10)
     # Between the loss of zero weights and the best one there is no second plateau: the descent slows down once only.
-    speeds = -jax.vmap(jax.grad(solution.loss))(ts)
+    speeds = -over_time(eqx.filter_grad(solution.loss), ts)
     fastest = int(jnp.argmax(speeds))
     assert jnp.all(jnp.diff(speeds[: fastest + 1]) > 0) and jnp.all(jnp.diff(speeds[fastest:]) < 0)
     # The heads have become multiples of one.
@@ -100,7 +106,7 @@ def test_drop_time_grows_with_the_logarithm_of_the_scale():
         solution = LinearAttentionFlow.from_model(model, GRADED, t1=60.0)
         ts = jnp.linspace(0.0, 60.0, 121)
         middle = (0.5 + float(GRADED.loss_of_map(GRADED.optimum))) / 2
-        found = tx.analysis.crossing_times(ts, jax.vmap(solution.loss)(ts)[:, None], middle)[0]
+        found = tx.analysis.crossing_times(ts, over_time(solution.loss, ts)[:, None], middle)[0]
         assert float(found) == pytest.approx(float(predicted(scale)), abs=tolerance)
 
 

@@ -15,6 +15,7 @@ from . import (
     linear_self_attention,
     logistic_regression,
     opposing_signals,
+    separate_kq_attention,
     two_layer_modes,
 )
 from ._problem import Problem as Problem
@@ -31,5 +32,6 @@ PROBLEMS: tuple[Problem, ...] = (
     *logistic_regression.PROBLEMS,
     *linear_self_attention.PROBLEMS,
     *opposing_signals.PROBLEMS,
+    *separate_kq_attention.PROBLEMS,
     *two_layer_modes.PROBLEMS,
 )

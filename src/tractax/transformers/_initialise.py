@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ..core import check_positive
-from ._linear_attention import LinearAttention
+from ._linear_attention import LinearAttention, SeparateAttention
 
 
 def balanced_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PRNGKeyArray) -> LinearAttention:
@@ -50,3 +50,23 @@ def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1; got {size!r}.")
+
+
+def gaussian_separate_attention(
+    inputs: int, heads: int, rank: int = 1, *, scale: ArrayLike, key: PRNGKeyArray
+) -> SeparateAttention:
+    r"""Independent Gaussian $v_h$, $K_h$ and $Q_h$ of standard deviation `scale`.
+
+    **Arguments:**
+
+    - `inputs`: $d$.
+    - `heads`: the number of heads.
+    - `rank`: $R$, of keys and queries.
+    - `scale`: $\varepsilon$, positive.
+    - `key`: for the draw.
+    """
+    _check_sizes(inputs=inputs, heads=heads, rank=rank)
+    scale = check_positive("scale", scale)
+    draw = scale * jax.random.normal(key, (heads, 1 + 2 * rank * inputs), scale.dtype)
+    keys, queries = jnp.split(draw[:, 1:].reshape(heads, 2 * rank, inputs), 2, axis=1)
+    return SeparateAttention.embed(draw[:, 0], keys, queries)

@@ -2,5 +2,6 @@
 
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
+from ._separate_kq_attention import SeparateKQAttentionSystem
 
-SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem())
+SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem())
