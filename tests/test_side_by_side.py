@@ -28,7 +28,12 @@ def run(key, target=TARGET, observe=None, **options):
     [
         (diffrax.Tsit5(), None, None),
         # Errors well above rounding, so that every step is the same.
-        (diffrax.Tsit5(), diffrax.PIDController(rtol=1e-4, atol=1e-5, pcoeff=0.3, icoeff=0.4), 0.3),
+        pytest.param(
+            diffrax.Tsit5(),
+            diffrax.PIDController(rtol=1e-4, atol=1e-5, pcoeff=0.3, icoeff=0.4),
+            0.3,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(diffrax.Dopri8(), diffrax.PIDController(rtol=1e-3, atol=1e-4), 0.3, marks=pytest.mark.slow),
         pytest.param(diffrax.Bosh3(), diffrax.PIDController(rtol=1e-4, atol=1e-6), None, marks=pytest.mark.slow),
         pytest.param(diffrax.Heun(), diffrax.ConstantStepSize(), 0.07, marks=pytest.mark.slow),
