@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from tractax.special import exprel, wright_omega
+from tractax.special import exprel, talbot, wright_omega
 
 POINTS = [0.0, 1e-300, -1e-17, 1e-9, -1e-3, 0.3, -0.999, 0.9999, 1.0001, -1.5, 3.0, -20.0, 50.0, -700.0, 600.0]
 
@@ -73,3 +73,22 @@ def test_wright_omega_at_the_ends():
     assert float(wright_omega(-jnp.inf)) == 0.0 and float(jax.grad(wright_omega)(-jnp.inf)) == 0.0
     assert float(wright_omega(jnp.inf)) == jnp.inf and float(jax.grad(wright_omega)(jnp.inf)) == 1.0
     assert float(wright_omega(1.7e308)) == 1.7e308 and float(jax.grad(wright_omega)(1.7e308)) == 1.0
+
+
+def test_talbot_inverts_known_transforms():
+    z, w = talbot()
+    for t in (1e-3, 1.0, 50.0):
+        for transform, expected in (
+            (lambda z: 1 / (z + 0.7), np.exp(-0.7 * t)),
+            (lambda z: 1 / z**2, t),
+            (lambda z: 1 / jnp.sqrt(z), 1 / np.sqrt(np.pi * t)),
+        ):
+            found = float(jnp.real(w @ transform(z / t))) / t
+            assert found == pytest.approx(expected, rel=1e-11, abs=1e-12)
+    # Of two times: e^{-t - 2t'} cos(t - t') is no product.
+    pairs = 1 / (z[:, None] + 1 + 1j) / (z[None, :] + 2 - 1j)
+    assert float(jnp.real(w @ pairs @ w)) == pytest.approx(np.exp(-3.0), rel=1e-10)
+    with pytest.raises(ValueError, match="`nodes` must be even"):
+        talbot(7)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="`jax_enable_x64` must be on"):
+        talbot()

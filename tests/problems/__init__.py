@@ -17,6 +17,7 @@ from . import (
     opposing_signals,
     separate_kq_attention,
     two_layer_modes,
+    two_scale_regression,
 )
 from ._problem import Problem as Problem
 
@@ -34,4 +35,5 @@ PROBLEMS: tuple[Problem, ...] = (
     *opposing_signals.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
     *two_layer_modes.PROBLEMS,
+    *two_scale_regression.PROBLEMS,
 )

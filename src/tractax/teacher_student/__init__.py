@@ -24,6 +24,8 @@ from ._gaussian_regression import GaussianRegression as GaussianRegression
 from ._gaussian_regression import RegressionSample as RegressionSample
 from ._large_step_logistic import large_step_bound as large_step_bound
 from ._large_step_logistic import perceptron_bound as perceptron_bound
+from ._least_squares_path import LeastSquaresPath as LeastSquaresPath
+from ._least_squares_path import RegressionOverlaps as RegressionOverlaps
 from ._linear_classifier import LinearClassifier as LinearClassifier
 from ._linear_model import LinearModel as LinearModel
 from ._logistic_regression import ClassifierState as ClassifierState
@@ -58,3 +60,4 @@ from ._teacher_forcing import largest_jacobian_norm as largest_jacobian_norm
 from ._teacher_forcing import sensitivity_bound as sensitivity_bound
 from ._two_layer_linear import TwoLayerLinear as TwoLayerLinear
 from ._two_layer_linear import VectorTask as VectorTask
+from ._two_scale_regression import TwoScaleRegressionFlow as TwoScaleRegressionFlow

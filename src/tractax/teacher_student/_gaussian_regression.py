@@ -111,9 +111,7 @@ class RegressionSample(AbstractSampledTask):
     inputs: Float[Array, "examples in"]
     labels: Float[Array, " examples"]
 
-    def __init__(
-        self, population: PyTree, inputs: Float[ArrayLike, "examples in"], labels: Float[ArrayLike, " examples"]
-    ):
+    def __init__(self, population: PyTree, inputs: Float[ArrayLike, "examples in"], labels: Float[ArrayLike, "..."]):
         if not isinstance(population, GaussianRegression):
             raise ValueError(f"`population` must be a GaussianRegression; got {type(population).__name__}.")
         size, dtype = population.teacher.shape[0], population.teacher.dtype

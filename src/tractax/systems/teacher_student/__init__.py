@@ -7,10 +7,12 @@ from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSys
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
+from ._two_scale_regression import TwoScaleRegressionSystem
 
 SYSTEMS = (
     SoftCommitteeSystem(),
     OnePassLeastSquaresSystem(),
+    TwoScaleRegressionSystem(),
     CurlDescentSystem(),
     CurlThresholdSystem(),
     LogisticRegressionSystem(),
