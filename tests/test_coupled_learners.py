@@ -58,6 +58,7 @@ def test_moments_against_lyapunov_equation():
     assert float(state.spread) == pytest.approx(spread, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_moments_of_simulations():
     model, rule, ts = population(), CoupledFlow(COMPLETE, 1.0, 0.5), jnp.asarray([0.5, 2.0])
     solution = CoupledLearners.from_model(model, TASK, rule)

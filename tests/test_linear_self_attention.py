@@ -186,6 +186,7 @@ def test_conserved_bound_and_limit(value):
         np.testing.assert_allclose(found, expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_isotropic_passes_by_the_saddle():
     # Weights that point away from the identity decay towards zero first; the flow knows nothing of the closed form.
     task = InContextRegression(0.5 * jnp.eye(2), 4, noise_variance=0.2)
@@ -242,6 +243,7 @@ def two_covariances():
     return TwoCovariances(tuple(tasks)), random_covariance_limit(moments, 4, noise_variance=0.1)
 
 
+@pytest.mark.slow
 def test_random_covariance_is_stationary(two_covariances):
     task, (a, loss) = two_covariances
     value = jnp.linalg.norm(a) ** 0.5

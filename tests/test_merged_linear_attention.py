@@ -62,6 +62,7 @@ def test_balanced_heads_are_one_head():
         )
 
 
+@pytest.mark.slow
 def test_random_heads_conserve_and_drop_once():
     model = gaussian_attention(4, 3, scale=1e-3, key=jax.random.key(0))
     solution = LinearAttentionFlow.from_model(model, GRADED, t1=60.0)

@@ -94,6 +94,7 @@ def test_differentiable_inside_an_ensemble():
     np.testing.assert_allclose(together[0], difference, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_float32():
     target = TARGET.astype(jnp.float32)
 

@@ -93,6 +93,7 @@ def test_specialisation_time():
     assert scipy.optimize.brentq(gap, 500, 600, xtol=1e-4) == pytest.approx(540.79, abs=0.006)
 
 
+@pytest.mark.slow
 def test_noise_floor_as_the_rate_falls():
     def relative_excess(eta):
         model, teacher = overlapping([[1.0, 0.0], [0.0, 0.01]], [[1.0], [0.0]], size=4)
