@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 
 import tractax as tx
 from tractax.deep_linear import DeepLinear
@@ -179,7 +180,7 @@ def test_conserved_bound_and_limit(value):
     states = over_time(solution.evaluate, jnp.linspace(0, 60, 25))
     np.testing.assert_allclose(states.imbalance, jnp.full((25, 1, 1), value**2 - np.sum(matrix**2)), atol=1e-11)
     norms = jnp.linalg.norm(states.effective_map, axis=(1, 2))
-    assert jnp.all(norms >= solution.smallest_map) and float(solution.smallest_map) > 0.01 * float(norms[0])
+    assert jnp.all(norms >= solution.norm_bound) and float(solution.norm_bound) > 0.01 * float(norms[0])
     limit = solution.limit()
     np.testing.assert_allclose(limit.effective_map, task.optimum, rtol=1e-12)
     for found, expected in zip(jax.tree.leaves(solution.evaluate(60.0)), jax.tree.leaves(limit), strict=True):
@@ -187,6 +188,20 @@ def test_conserved_bound_and_limit(value):
 
 
 @pytest.mark.slow
+def test_off_diagonals_decay_with_the_power_of_the_value():
+    # In the principal basis, U_ij(t) = U_ij(0) exp(-γ_i λ_i λ_j ∫v²), whatever the diagonal does.
+    values = np.asarray([1.5, 0.6])
+    start = np.asarray([[0.2, 0.3], [-0.1, 0.1]])
+    solution = LinearAttentionFlow.from_model(one_head(0.5, start), InContextRegression(np.diag(values), 5), t1=4.0)
+    ts = np.linspace(0.0, 4.0, 401)
+    states = over_time(solution.evaluate, jnp.asarray(ts))
+    power = scipy.integrate.simpson(np.asarray(states.value[:, 0]) ** 2, x=ts)
+    gammas = values * (1 + 1 / 5) + np.sum(values) / 5
+    expected = start * np.exp(-gammas[:, None] * np.outer(values, values) * power)
+    found = states.key_query[-1, 0]
+    np.testing.assert_allclose([found[0, 1], found[1, 0]], [expected[0, 1], expected[1, 0]], rtol=1e-9)
+
+
 def test_isotropic_passes_by_the_saddle():
     # Weights that point away from the identity decay towards zero first; the flow knows nothing of the closed form.
     task = InContextRegression(0.5 * jnp.eye(2), 4, noise_variance=0.2)
@@ -289,7 +304,7 @@ def test_weight_decay():
     velocity = solution.vector_field(0.0, solution.reduce(model))
     free = LinearAttentionFlow.from_model(model, task, t1=1.0).vector_field(0.0, solution.reduce(model))
     np.testing.assert_allclose(velocity.value, free.value - 0.1 * model.value[:, -1, -1], rtol=1e-12)
-    assert float(solution.smallest_map) == 0.0
+    assert float(solution.norm_bound) == 0.0
     with pytest.raises(ValueError, match="`limit` is known for one head only"):
         solution.limit()
 

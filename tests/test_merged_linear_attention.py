@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tractax as tx
+from tractax.special import logistic
 from tractax.transformers import (
     InContextRegression,
     IsotropicAttention,
@@ -38,6 +39,8 @@ def test_reference_values():
         (80.0, 3.396221307145773, 0.139057673072263),
     ):
         np.testing.assert_allclose(closed.effective_map(t), g * np.eye(4), rtol=2e-13, atol=1e-16)
+        # λ = 1/4, rate 2 λ² √d, end 1/γ.
+        assert float(logistic(t, 5e-7, 4 / (1 + 5 / 31), 0.25)) == pytest.approx(g, rel=1e-12)
         assert float(2 * closed.loss(t)) == pytest.approx(error, rel=1e-13)
         assert float(closed.risk(t)) == pytest.approx(error, rel=1e-13)
         assert float(2 * flow.loss(t)) == pytest.approx(error, rel=1e-8)
@@ -119,4 +122,6 @@ def test_refusals():
         drop_time(None, WHITE)
     with pytest.raises(ValueError, match="`task` must be an InContextRegression"):
         drop_time(model, None)
+    with pytest.raises(ValueError, match="`model` must have small weights for drop_time"):
+        drop_time(jax.tree.map(lambda w: 100 * w, model), WHITE)
     assert float(drop_time(LinearAttention.embed(np.zeros(1), np.zeros((1, 4, 4))), WHITE)) == jnp.inf

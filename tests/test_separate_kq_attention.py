@@ -199,6 +199,9 @@ def test_aligned_with_tied_variances_and_limits():
     np.testing.assert_allclose(solution.limit().effective_map, task.optimum, atol=1e-13)
     np.testing.assert_allclose(solution.limit().value, -(np.cbrt(0.5 * (1 + 3 / 6)) ** -1) * np.ones(2), rtol=1e-13)
     assert float(tx.residual(solution, jnp.asarray([0.0, 10.0, 20.0, 30.0])).worst) < 1e-13
+    single = InContextRegression(jnp.diag(jnp.asarray([0.2, 0.5, 0.3], jnp.float32)), 20)
+    assert plateau_losses(single).dtype == jnp.float32 == aligned_attention(single, np.ones(1)).key.dtype
+    np.testing.assert_allclose(plateau_losses(single), LEVELS, rtol=1e-6)
     tiny = AlignedAttention.from_model(aligned_attention(TASK, np.asarray([1e-12, 1e-12])), TASK)
     assert float(tiny.evaluate(2e12).value[0]) == pytest.approx(2e-12, rel=1e-10)
     assert float(tiny.loss(jnp.inf)) == pytest.approx(LEVELS[2], rel=1e-13)
@@ -211,6 +214,7 @@ def test_refusals():
     e = 0.1 * np.eye(3)[:, None, :]
     for arguments, message in (
         (([0.1, 0.2], e[:2], e[:2]), "balanced heads"),
+        (([0.1, 1e-10], e[:2], np.asarray([[[0.1, 0, 0]], [[0, 2e-10, 0]]])), "balanced heads"),
         (([0.1], -e[:1], e[:1]), "signs that lead away from zero"),
         (([0.1, 0.1], e[[0, 0]], e[[0, 0]]), "a principal component of its own"),
         (([0.1], e[:1] * 0 + 0.1 / 3**0.5, e[:1] * 0 + 0.1 / 3**0.5), "along a principal component"),

@@ -74,7 +74,7 @@ class AlignedAttention(AbstractAttentionSolution[SeparateHeads]):
         key, query = units.key[:, 0], units.query[:, 0]
         tolerance = tolerance_for(x)
         sizes = jnp.stack([jnp.abs(heads.value), *(jnp.linalg.norm(w[:, 0], axis=1) for w in (heads.key, heads.query))])
-        imbalance = jnp.max(jnp.abs(sizes - x[None, :])) / jnp.where(jnp.max(x) == 0, 1.0, jnp.max(x))
+        imbalance = jnp.max(jnp.abs(sizes - x[None, :]) / jnp.where(x == 0, 1.0, x)[None, :])
         variances = jnp.sum(key * (key @ task.covariance), axis=1)
         crooked = jnp.maximum(
             relative_norm(key @ task.covariance - variances[:, None] * key, task.covariance),

@@ -64,7 +64,7 @@ def plateau_losses(task: PyTree, rank: int | None = None) -> Float[Array, " plat
     if rank is not None and rank < 0:
         raise ValueError(f"`rank` must be a whole number, not negative; got {rank}.")
     drives = jnp.sum(vectors * (task.drive @ vectors), axis=0)
-    falls = jnp.append(0.0, jnp.cumsum(drives * gains)).astype(gains.dtype)
+    falls = jnp.concatenate([jnp.zeros(1, gains.dtype), jnp.cumsum(drives * gains)])
     plateaus = gains.shape[0] if rank is None else min(rank, gains.shape[0])
     return (jnp.sum(task.task_covariance * task.query_covariance) - falls[: plateaus + 1]) / 2
 

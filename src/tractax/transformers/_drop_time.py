@@ -47,7 +47,7 @@ def drop_time(model: PyTree, task: PyTree, rule: AbstractRule | None = None) -> 
 
     **Raises:**
 
-    `ValueError` if the network does not fit the task, or the rule is another one.
+    `ValueError` if the network does not fit the task, its weights are not small, or the rule is another one.
     """
     heads, rule = merged_heads(check_attention(model, task, LinearAttention)), check_flow(rule, "drop_time")
     message = "`rule` must have no weight decay for drop_time: small weights would not grow as they do without it."
@@ -58,7 +58,9 @@ def drop_time(model: PyTree, task: PyTree, rule: AbstractRule | None = None) -> 
     # The orbit, from so near the saddle that the distance, which enters by its square, is lost in rounding.
     distance = jnp.finfo(speed.dtype).eps ** 0.4 * jnp.sqrt(jnp.linalg.norm(task.optimum))
     along = _half_time(task, MergedHeads(distance[None], distance * direction[None]))
-    return tau.astype(speed.dtype) * (along + jnp.log(distance / amplitude) / speed)
+    time = tau.astype(speed.dtype) * (along + jnp.log(distance / amplitude) / speed)
+    message = "`model` must have small weights for drop_time, so that the loss starts above the middle of its drop."
+    return require(time, time > 0, message)
 
 
 @eqx.filter_jit

@@ -13,7 +13,7 @@ $$\kappa = \frac1{\cosh u + \rho\sinh u},\qquad \theta = \frac{\sinh u + \rho\co
 $$v^{-2} = \frac{\kappa^2}{v_0^2} + \frac b{s\sqrt d}\big[u\,\kappa^2(1 - \rho^2) + \theta - \kappa^2\rho\big],\qquad
 U = v\Big[\frac\theta{\sqrt d}I + \frac\kappa{v_0}T_0\Big].$$
 
-If $T_0 = 0$, the effective map is $gI$ with a logistic $g$ of rate $2s\sqrt d/\tau$.
+If $T_0 = 0$, the effective map is $gI$, and $g$ is `tractax.special.logistic` with rate $2s\sqrt d/\tau$.
 
 Source: the flow is that of Zhang, Frei and Bartlett 2023, arXiv 2306.09927; its solution is derived here.
 """
@@ -57,12 +57,7 @@ class IsotropicAttention(AbstractAttentionSolution[MergedHeads]):
 
     @classmethod
     def from_model(
-        cls,
-        model: PyTree,
-        task: PyTree,
-        rule: AbstractRule | None = None,
-        *,
-        check: bool = True,
+        cls, model: PyTree, task: PyTree, rule: AbstractRule | None = None, *, check: bool = True
     ) -> "IsotropicAttention":
         """The solution for a network, having checked that weights are balanced and covariances isotropic.
 

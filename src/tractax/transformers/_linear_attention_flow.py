@@ -86,6 +86,8 @@ class LinearAttentionFlow(AbstractAttentionSolution[MergedHeads], AbstractReduce
         *,
         t1: ArrayLike,
         check: bool = True,
+        solver: diffrax.AbstractSolver | None = None,
+        stepsize_controller: diffrax.AbstractStepSizeController | None = None,
         max_steps: int = 4096,
     ) -> "LinearAttentionFlow":
         """Integrates the flow of a network's weights up to `t1`.
@@ -95,7 +97,8 @@ class LinearAttentionFlow(AbstractAttentionSolution[MergedHeads], AbstractReduce
         - `model`, `task`, `rule`: the case. `rule` defaults to `tx.GradientFlow()`.
         - `t1`: the horizon, up to which the solution can be evaluated.
         - `check`: refuse what the theory does not cover.
-        - `max_steps`: of the integration.
+        - `solver`, `stepsize_controller`, `max_steps`: of the integration, as in `diffrax.diffeqsolve`; `None` for
+          Dopri8 with tight tolerances.
 
         **Raises:**
 
@@ -105,7 +108,10 @@ class LinearAttentionFlow(AbstractAttentionSolution[MergedHeads], AbstractReduce
         state, rule = merged_heads(check_attention(model, task, LinearAttention)), check_flow(rule, cls.__name__)
         if check:
             state = enforce(state, cls.__name__, cls.assumptions(model, task, rule))
-        path = integrate_flow(eqx.Partial(merged_velocity, task, rule), state, t1, max_steps=max_steps)
+        field = eqx.Partial(merged_velocity, task, rule)
+        path = integrate_flow(
+            field, state, t1, solver=solver, stepsize_controller=stepsize_controller, max_steps=max_steps
+        )
         return cls(path, task, rule)
 
     @classmethod
@@ -126,7 +132,7 @@ class LinearAttentionFlow(AbstractAttentionSolution[MergedHeads], AbstractReduce
         return merged_heads(model)
 
     @property
-    def smallest_map(self) -> Float[Array, ""]:
+    def norm_bound(self) -> Float[Array, ""]:
         r"""A lower bound on $\lVert A(t)\rVert_F$ at every time, if the loss starts below that of the saddle at zero.
 
         $(L_0 - L(0))/\lVert\Lambda\Omega\Lambda_q\rVert_F$ with $L_0 = \tfrac12\operatorname{tr}\Omega\Lambda_q$, or
