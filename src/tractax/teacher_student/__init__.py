@@ -24,6 +24,9 @@ from ._gaussian_regression import GaussianRegression as GaussianRegression
 from ._gaussian_regression import RegressionSample as RegressionSample
 from ._large_step_logistic import large_step_bound as large_step_bound
 from ._large_step_logistic import perceptron_bound as perceptron_bound
+from ._late_perceptron import FittingScales as FittingScales
+from ._late_perceptron import fitting_scales as fitting_scales
+from ._late_perceptron import late_perceptron as late_perceptron
 from ._least_squares_path import LeastSquaresPath as LeastSquaresPath
 from ._least_squares_path import RegressionOverlaps as RegressionOverlaps
 from ._linear_classifier import LinearClassifier as LinearClassifier
@@ -36,11 +39,14 @@ from ._margin_losses import Hinge as Hinge
 from ._margin_losses import Logistic as Logistic
 from ._max_margin import MaxMargin as MaxMargin
 from ._max_margin import max_margin as max_margin
+from ._noisy_perceptron import NoisyPerceptron as NoisyPerceptron
+from ._noisy_perceptron import PerceptronState as PerceptronState
 from ._one_pass_least_squares import AbstractOnePass as AbstractOnePass
 from ._one_pass_least_squares import OnePassLeastSquares as OnePassLeastSquares
 from ._one_pass_least_squares import OnePassRecursion as OnePassRecursion
 from ._one_pass_least_squares import SquaredErrors as SquaredErrors
 from ._online_sgd import OnlineSGD as OnlineSGD
+from ._perceptron_task import PerceptronTask as PerceptronTask
 from ._plateau import noise_floor as noise_floor
 from ._plateau import symmetric_plateau as symmetric_plateau
 from ._plrnn import PLRNN as PLRNN

@@ -4,6 +4,7 @@ from ._consensus import ConsensusSystem
 from ._coupled_learners import CoupledLearnersSystem
 from ._curl_descent import CurlDescentSystem, CurlThresholdSystem
 from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSystem
+from ._noisy_perceptron import NoisyPerceptronSystem
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
@@ -15,6 +16,7 @@ SYSTEMS = (
     TwoScaleRegressionSystem(),
     CurlDescentSystem(),
     CurlThresholdSystem(),
+    NoisyPerceptronSystem(),
     LogisticRegressionSystem(),
     LargeStepLogisticSystem(),
     CoupledLearnersSystem(),
