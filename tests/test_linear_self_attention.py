@@ -202,6 +202,7 @@ def test_off_diagonals_decay_with_the_power_of_the_value():
     np.testing.assert_allclose([found[0, 1], found[1, 0]], [expected[0, 1], expected[1, 0]], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_isotropic_passes_by_the_saddle():
     # Weights that point away from the identity decay towards zero first; the flow knows nothing of the closed form.
     task = InContextRegression(0.5 * jnp.eye(2), 4, noise_variance=0.2)
