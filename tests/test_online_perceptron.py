@@ -120,6 +120,9 @@ def test_ends(theory):
     assert float(taught.evaluate(1e9).error) == float(taught.limit().error) == 0.0
     if theory is OnlinePerceptronLimit:
         assert float(solution.limit().error) == pytest.approx(0.5 * 0.04 / (2 * 1.5), rel=1e-12)
+        # A flow never steps too far, however large the learning rate that a batch allows.
+        fast = small(theory, 3.0, batch_size=4)
+        assert float(fast.limit().cross) == pytest.approx(float(fast.evaluate(1e3).cross), rel=1e-12)
 
 
 @pytest.mark.slow

@@ -205,6 +205,7 @@ def test_error_falls_as_one_over_n():
     assert tx.scaling(errors, [20, 40, 80]).contains(-1.0)
 
 
+@pytest.mark.slow
 def test_gradients_and_precision():
     def excess(x):
         solution = levels(jnp.stack([x[0], 0.1]), jnp.stack([x[1], 0.4]), jnp.stack([x[2], 5.0]), x[3])

@@ -17,6 +17,7 @@ Source: Saad and Solla 1995, Phys. Rev. E 52, 4225, of whose soft committee mach
 """
 
 import abc
+import math
 from typing import ClassVar
 
 import equinox as eqx
@@ -32,7 +33,7 @@ from ._committee_task import CommitteeTask, check_committee
 from ._online_sgd import OnlineSGD
 
 
-class PerceptronState(eqx.Module):
+class OnlinePerceptronState(eqx.Module):
     r"""How far a linear unit is from its teacher.
 
     **Attributes:**
@@ -45,7 +46,7 @@ class PerceptronState(eqx.Module):
     error: Float[Array, "*times"]
 
 
-class AbstractOnlinePerceptron(AbstractSolution[PerceptronState]):
+class AbstractOnlinePerceptron(AbstractSolution[OnlinePerceptronState]):
     """What the two descriptions of the online perceptron have in common.
 
     **Attributes:**
@@ -54,15 +55,18 @@ class AbstractOnlinePerceptron(AbstractSolution[PerceptronState]):
     - `task`, `rule`: the case.
     """
 
-    initial: PerceptronState
+    initial: OnlinePerceptronState
     task: CommitteeTask
     rule: OnlineSGD
 
-    def reduce(self, model: SoftCommittee) -> PerceptronState:
+    # The fraction of T - R taken per step from which on R does not settle; a flow always settles.
+    _largest_turn: ClassVar[float]
+
+    def reduce(self, model: SoftCommittee) -> OnlinePerceptronState:
         """The state of one student; theory speaks of the mean over the examples."""
         return _state_of(_weights(model, self.task), self.task)
 
-    def limit(self) -> PerceptronState:
+    def limit(self) -> OnlinePerceptronState:
         r"""The state after infinitely many steps.
 
         Below the threshold the student is aligned, and noise alone is left; above it the error is infinite unless there
@@ -70,12 +74,12 @@ class AbstractOnlinePerceptron(AbstractSolution[PerceptronState]):
         """
         turn, loss, gain = self._rates()
         teacher, start = self._teacher, self.initial
-        aligned = (start.cross == teacher) | ((turn > 0) & (turn < 2))
+        aligned = (start.cross == teacher) | ((turn > 0) & (turn < self._largest_turn))
         # At the threshold the error stays, or is added to for ever.
         stays = (gain == 0) & ((loss == 0) | (start.error == 0))
         above = jnp.where(stays, start.error, jnp.inf)
         left = jnp.where(loss > 0, gain / jnp.where(loss > 0, loss, 1.0), above)
-        return PerceptronState(jnp.where(aligned, teacher, jnp.nan), left)
+        return OnlinePerceptronState(jnp.where(aligned, teacher, jnp.nan), left)
 
     @abc.abstractmethod
     def stability_threshold(self) -> Float[Array, ""]:
@@ -94,12 +98,12 @@ class AbstractOnlinePerceptron(AbstractSolution[PerceptronState]):
     def _eta(self) -> Float[Array, ""]:
         return self.rule.learning_rate.astype(self.initial.error.dtype)
 
-    def _moved(self, kept: Array, kept_error: Array, gained: Array, steps: Array) -> PerceptronState:
+    def _moved(self, kept: Array, kept_error: Array, gained: Array, steps: Array) -> OnlinePerceptronState:
         """The state after a number of steps, given what is kept of the start, and gained of each step's contribution."""
         gain, start = self._rates()[2], self.initial
         # What is absent does not grow, however fast it would.
         error = jnp.where(start.error == 0, 0.0, kept_error * start.error) + jnp.where(gain == 0, 0.0, gained * gain)
-        moved = PerceptronState(self._teacher + kept * (start.cross - self._teacher), error)
+        moved = OnlinePerceptronState(self._teacher + kept * (start.cross - self._teacher), error)
         return jax.tree.map(lambda x, y: jnp.where(jnp.isinf(steps), x, y), self.limit(), moved)
 
 
@@ -111,6 +115,7 @@ class OnlinePerceptron(AbstractOnlinePerceptron):
     """
 
     kind: ClassVar[Kind] = "exact"
+    _largest_turn: ClassVar[float] = 2.0
 
     @classmethod
     def from_model(
@@ -137,7 +142,7 @@ class OnlinePerceptron(AbstractOnlinePerceptron):
         _case(cls.__name__, model, task, rule)
         return ()
 
-    def state(self, t: Float[Array, ""]) -> PerceptronState:
+    def state(self, t: Float[Array, ""]) -> OnlinePerceptronState:
         """The mean state after the steps that fit into the time `t`."""
         dtype = self.initial.error.dtype
         steps = jnp.rint(t.astype(dtype) / self.rule.time_per_step.astype(dtype))
@@ -150,10 +155,10 @@ class OnlinePerceptron(AbstractOnlinePerceptron):
         kept = jnp.where(turn <= 0.5, kept, overshot * jnp.abs(1 - jnp.maximum(turn, 0.5)) ** finite)
         return self._moved(kept, jnp.exp(finite * log), finite * exprel(finite * log) / exprel(log), steps)
 
-    def step(self, state: PerceptronState) -> PerceptronState:
+    def step(self, state: OnlinePerceptronState) -> OnlinePerceptronState:
         """The state after one step more: the recursion itself."""
         turn, loss, gain = self._rates()
-        return PerceptronState(state.cross + turn * (self._teacher - state.cross), (1 - loss) * state.error + gain)
+        return OnlinePerceptronState(state.cross + turn * (self._teacher - state.cross), (1 - loss) * state.error + gain)
 
     def stability_threshold(self) -> Float[Array, ""]:
         """The learning rate above which the mean error grows, $2NB/(N + 1 + B)$."""
@@ -177,6 +182,7 @@ class OnlinePerceptronLimit(AbstractOnlinePerceptron):
     """
 
     kind: ClassVar[Kind] = "asymptotic"
+    _largest_turn: ClassVar[float] = math.inf
 
     @classmethod
     def from_model(
@@ -201,18 +207,18 @@ class OnlinePerceptronLimit(AbstractOnlinePerceptron):
         """A step must take the time 1/N; any start and learning rate is covered."""
         return cls.from_model(model, task, rule, check=False)._measured()
 
-    def state(self, t: Float[Array, ""]) -> PerceptronState:
+    def state(self, t: Float[Array, ""]) -> OnlinePerceptronState:
         """The state at time `t`."""
         t = t.astype(self.initial.error.dtype)
         turn, loss, _ = self._rates()
         finite = jnp.where(jnp.isinf(t), 0.0, t)
         return self._moved(jnp.exp(-turn * finite), jnp.exp(-loss * finite), finite * exprel(-loss * finite), t)
 
-    def vector_field(self, t: Float[Array, ""], state: PerceptronState) -> PerceptronState:
+    def vector_field(self, t: Float[Array, ""], state: OnlinePerceptronState) -> OnlinePerceptronState:
         """The flow of overlap and error."""
         del t
         turn, loss, gain = self._rates()
-        return PerceptronState(turn * (self._teacher - state.cross), gain - loss * state.error)
+        return OnlinePerceptronState(turn * (self._teacher - state.cross), gain - loss * state.error)
 
     def stability_threshold(self) -> Float[Array, ""]:
         """The learning rate above which the error grows, $2B$."""
@@ -228,7 +234,9 @@ class OnlinePerceptronLimit(AbstractOnlinePerceptron):
         return (Assumption("a step takes the time 1/N", jnp.abs(size * self.rule.time_per_step - 1), 1e-5),)
 
 
-def _case(theory: str, model: PyTree, task: PyTree, rule: PyTree) -> tuple[PerceptronState, CommitteeTask, OnlineSGD]:
+def _case(
+    theory: str, model: PyTree, task: PyTree, rule: PyTree
+) -> tuple[OnlinePerceptronState, CommitteeTask, OnlineSGD]:
     """The state at the start, and the case, if it is one that the theories cover."""
     if not isinstance(rule, OnlineSGD):
         raise ValueError(f"`rule` must be OnlineSGD for {theory}; got {type(rule).__name__}.")
@@ -251,6 +259,6 @@ def _weights(model: PyTree, task: CommitteeTask, name: str = "model") -> Float[A
     return require(model.weights[0], readout == 1, f"`{name}` must have a readout of one.")
 
 
-def _state_of(weights: Float[Array, " in"], task: CommitteeTask) -> PerceptronState:
+def _state_of(weights: Float[Array, " in"], task: CommitteeTask) -> OnlinePerceptronState:
     teacher, size = task.teacher.weights[0], weights.shape[0]
-    return PerceptronState(weights @ teacher / size, (weights - teacher) @ (weights - teacher) / (2 * size))
+    return OnlinePerceptronState(weights @ teacher / size, (weights - teacher) @ (weights - teacher) / (2 * size))

@@ -1,8 +1,27 @@
 """Teacher and student: one file per theory, in the order of the documentation."""
 
+from ._consensus import ConsensusSystem
+from ._coupled_learners import CoupledLearnersSystem
+from ._curl_descent import CurlDescentSystem, CurlThresholdSystem
+from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSystem
+from ._noisy_perceptron import NoisyPerceptronSystem
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
 from ._online_perceptron import OnlinePerceptronSystem
 from ._soft_committee import SoftCommitteeSystem
+from ._teacher_forcing import TeacherForcingSystem
 from ._two_scale_regression import TwoScaleRegressionSystem
 
-SYSTEMS = (SoftCommitteeSystem(), OnlinePerceptronSystem(), OnePassLeastSquaresSystem(), TwoScaleRegressionSystem())
+SYSTEMS = (
+    SoftCommitteeSystem(),
+    OnlinePerceptronSystem(),
+    OnePassLeastSquaresSystem(),
+    TwoScaleRegressionSystem(),
+    CurlDescentSystem(),
+    CurlThresholdSystem(),
+    NoisyPerceptronSystem(),
+    LogisticRegressionSystem(),
+    LargeStepLogisticSystem(),
+    CoupledLearnersSystem(),
+    ConsensusSystem(),
+    TeacherForcingSystem(),
+)

@@ -14,8 +14,8 @@ from ...teacher_student import (
     CommitteeTask,
     OnlinePerceptron,
     OnlinePerceptronLimit,
+    OnlinePerceptronState,
     OnlineSGD,
-    PerceptronState,
     SoftCommittee,
     committees,
 )
@@ -113,7 +113,7 @@ class _OneExample(AbstractSampledTask):
         return self.task.batch_loss(model, batch)
 
 
-def means_by_quadrature(solution: OnlinePerceptron, model: SoftCommittee, *, steps: int) -> list[PerceptronState]:
+def means_by_quadrature(solution: OnlinePerceptron, model: SoftCommittee, *, steps: int) -> list[OnlinePerceptronState]:
     """The exact mean state after each of a few steps: every step is a polynomial in its example."""
     task, rule = solution.task, solution.rule
     nodes, chances = np.polynomial.hermite_e.hermegauss(3)
