@@ -45,6 +45,10 @@ from ._one_pass_least_squares import AbstractOnePass as AbstractOnePass
 from ._one_pass_least_squares import OnePassLeastSquares as OnePassLeastSquares
 from ._one_pass_least_squares import OnePassRecursion as OnePassRecursion
 from ._one_pass_least_squares import SquaredErrors as SquaredErrors
+from ._online_perceptron import AbstractOnlinePerceptron as AbstractOnlinePerceptron
+from ._online_perceptron import OnlinePerceptron as OnlinePerceptron
+from ._online_perceptron import OnlinePerceptronLimit as OnlinePerceptronLimit
+from ._online_perceptron import OnlinePerceptronState as OnlinePerceptronState
 from ._online_sgd import OnlineSGD as OnlineSGD
 from ._perceptron_task import PerceptronTask as PerceptronTask
 from ._plateau import noise_floor as noise_floor

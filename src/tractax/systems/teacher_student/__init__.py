@@ -6,12 +6,14 @@ from ._curl_descent import CurlDescentSystem, CurlThresholdSystem
 from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSystem
 from ._noisy_perceptron import NoisyPerceptronSystem
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
+from ._online_perceptron import OnlinePerceptronSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
 from ._two_scale_regression import TwoScaleRegressionSystem
 
 SYSTEMS = (
     SoftCommitteeSystem(),
+    OnlinePerceptronSystem(),
     OnePassLeastSquaresSystem(),
     TwoScaleRegressionSystem(),
     CurlDescentSystem(),
