@@ -12,6 +12,7 @@ from . import (
     lambda_balanced_riccati,
     linear_regression,
     opposing_signals,
+    single_index,
     two_layer_modes,
 )
 from ._problem import Problem as Problem
@@ -25,5 +26,6 @@ PROBLEMS: tuple[Problem, ...] = (
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
     *opposing_signals.PROBLEMS,
+    *single_index.PROBLEMS,
     *two_layer_modes.PROBLEMS,
 )
