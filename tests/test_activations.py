@@ -63,7 +63,7 @@ def test_rectifier_with_repeated_fields(index):
     assert float(found) == pytest.approx(expected, rel=1e-7)
 
 
-@pytest.mark.parametrize("activation", [Erf(), ReLU(), Linear()])
+@pytest.mark.parametrize("activation", [Erf(), pytest.param(ReLU(), marks=pytest.mark.slow), Linear()])
 def test_fields_that_coincide_or_vanish(activation):
     # Student equals teacher, and a unit of zero weights: finite values and gradients.
     ones = jnp.zeros((4, 4)).at[:3, :3].set(1.0)

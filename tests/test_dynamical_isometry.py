@@ -71,7 +71,7 @@ def test_gaussian_layers_spread_with_depth(getkey):
     assert spread(1) == pytest.approx(1, rel=0.2) and spread(4) == pytest.approx(4, rel=0.6)
 
 
-@pytest.mark.parametrize("name", ["orthogonal_isometry", "gaussian_spectrum"])
+@pytest.mark.parametrize("name", ["orthogonal_isometry", pytest.param("gaussian_spectrum", marks=pytest.mark.slow)])
 def test_catalogue(name):
     assert tx.verify(name).passed
 

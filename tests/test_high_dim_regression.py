@@ -93,6 +93,7 @@ def test_limits_are_the_known_ones():
     assert float(noiseless.generalisation) == pytest.approx(0.0, abs=1e-15)
 
 
+@pytest.mark.slow
 def test_exact_limit_of_wishart_averages(getkey):
     # E[1/N tr (XXᵀ)⁻¹] = N/(P - N - 1) at any size.
     n, p = 10, 40

@@ -85,6 +85,7 @@ def test_trained_networks_end_where_predicted(rank, getkey):
     assert float(found[-1]) == pytest.approx(float(final_alignment(model, task)), abs=3e-5)
 
 
+@pytest.mark.slow
 def test_catalogue_entry_measures_the_rate():
     found = tx.verify("init_rank_alignment")
     assert found.passed and found.interval is not None

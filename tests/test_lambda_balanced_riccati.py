@@ -216,6 +216,7 @@ def test_limit_where_the_cut_falls_into_a_repeated_singular_value(getkey):
         assert_close(solution.limit(), solution.reduce(scipy_flow(model, task, 60.0)), 1e-8)
 
 
+@pytest.mark.slow
 def test_agrees_with_two_layer_modes_where_aligned(getkey):
     task = LinearTask(jax.random.normal(getkey(), (3, 4)))
     model = aligned(task, (5,), strength=jnp.asarray([1e-2, 3e-3, 2e-2]), key=getkey())

@@ -90,6 +90,7 @@ def test_rounding_errors_are_those_of_the_vector_field():
     assert np.all(error < 3 * np.finfo(np.float32).eps * np.maximum(SOLVER.intervals, 10))
 
 
+@pytest.mark.slow
 def test_global_order():
     def field(t, y, args):
         return jnp.stack([jnp.cos(3 * t) * y[1], jnp.sin(y[0]) - t * y[1] ** 2])

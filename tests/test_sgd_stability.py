@@ -214,5 +214,6 @@ def test_refusals(getkey):
         RegressionTask(INPUTS, jnp.ones(2)).loss(gaussian((2, 2), scale=1.0, key=getkey()))
 
 
+@pytest.mark.slow
 def test_catalogue_entry():
     assert tx.verify("sgd_stability").passed

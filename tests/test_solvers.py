@@ -129,6 +129,7 @@ def test_cost_grows_like_the_root_of_stiffness(solver):
 # Whole solutions.
 
 
+@pytest.mark.slow
 @stabilised
 def test_stiff_gradient_flow(solver):
     weights, target = layers(jax.random.key(0), 8, 2)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+import scipy.special
 
-from tractax.special import exprel
+from tractax.special import exprel, talbot, wright_omega
 
 POINTS = [0.0, 1e-300, -1e-17, 1e-9, -1e-3, 0.3, -0.999, 0.9999, 1.0001, -1.5, 3.0, -20.0, 50.0, -700.0, 600.0]
 
@@ -44,3 +45,50 @@ def test_exprel_takes_numbers_and_forward_mode():
     assert float(exprel(0)) == 1.0 and float(exprel(1)) == pytest.approx(np.e - 1, rel=1e-15)
     _, tangent = jax.jvp(exprel, (jnp.zeros(3),), (jnp.ones(3),))
     np.testing.assert_allclose(tangent, 0.5)
+
+
+def _exact_omega(x):
+    with mpmath.workdps(40):
+        if x < 1e3:
+            return float(mpmath.lambertw(mpmath.exp(mpmath.mpf(x))).real)
+        return float(mpmath.findroot(lambda w: w + mpmath.log(w) - mpmath.mpf(x), x - mpmath.log(x)))
+
+
+def test_wright_omega():
+    x = np.array([-600.0, -41.0, -39.9, -17.3, -2.01, -1.99, -1e-9, 0.0, 0.3, 0.999, 1.0, 1.001, 2.0, 50.0, 1e5, 1e200])
+    exact = np.array([_exact_omega(v) for v in x.tolist()])
+    np.testing.assert_allclose(wright_omega(jnp.asarray(x)), exact, rtol=5e-16)
+    np.testing.assert_allclose(wright_omega(jnp.asarray(x)), scipy.special.wrightomega(x).real, rtol=1e-14)
+    slope = jax.vmap(jax.grad(wright_omega))
+    np.testing.assert_allclose(slope(jnp.asarray(x)), 1 / (1 + 1 / exact), rtol=1e-15)
+    curvature = jax.vmap(jax.grad(jax.grad(wright_omega)))(jnp.asarray(x[3:-1]))
+    np.testing.assert_allclose(curvature, exact[3:-1] / (1 + exact[3:-1]) ** 3, rtol=1e-14)
+    single = jnp.asarray(x[1:-1], jnp.float32)
+    assert wright_omega(single).dtype == jnp.float32
+    np.testing.assert_allclose(wright_omega(single), [_exact_omega(v) for v in single.tolist()], rtol=3e-7)
+
+
+def test_wright_omega_at_the_ends():
+    assert float(wright_omega(1)) == 1.0 and jnp.isnan(wright_omega(jnp.nan))
+    assert float(wright_omega(-jnp.inf)) == 0.0 and float(jax.grad(wright_omega)(-jnp.inf)) == 0.0
+    assert float(wright_omega(jnp.inf)) == jnp.inf and float(jax.grad(wright_omega)(jnp.inf)) == 1.0
+    assert float(wright_omega(1.7e308)) == 1.7e308 and float(jax.grad(wright_omega)(1.7e308)) == 1.0
+
+
+def test_talbot_inverts_known_transforms():
+    z, w = talbot()
+    for t in (1e-3, 1.0, 50.0):
+        for transform, expected in (
+            (lambda z: 1 / (z + 0.7), np.exp(-0.7 * t)),
+            (lambda z: 1 / z**2, t),
+            (lambda z: 1 / jnp.sqrt(z), 1 / np.sqrt(np.pi * t)),
+        ):
+            found = float(jnp.real(w @ transform(z / t))) / t
+            assert found == pytest.approx(expected, rel=1e-11, abs=1e-12)
+    # Of two times: e^{-t - 2t'} cos(t - t') is no product.
+    pairs = 1 / (z[:, None] + 1 + 1j) / (z[None, :] + 2 - 1j)
+    assert float(jnp.real(w @ pairs @ w)) == pytest.approx(np.exp(-3.0), rel=1e-10)
+    with pytest.raises(ValueError, match="`nodes` must be even"):
+        talbot(7)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="`jax_enable_x64` must be on"):
+        talbot()

@@ -241,6 +241,7 @@ def test_vmap_over_learning_rates():
     np.testing.assert_allclose(together, jnp.stack([losses(rate) for rate in rates]), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_vmap_over_initial_weights():
     keys = jax.random.split(jax.random.key(3), 2)
 

@@ -11,6 +11,7 @@ from . import rules as rules
 from . import special as special
 from . import teacher_student as teacher_student
 from . import training as training
+from . import transformers as transformers
 from .analysis import compare as compare
 from .analysis import residual as residual
 from .analysis import scaling as scaling

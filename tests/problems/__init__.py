@@ -6,26 +6,36 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 from . import (
     balanced_end_to_end,
     conservation_laws,
+    coupled_learners,
     curl_descent,
     deep_modes,
     diagonal_network,
     lambda_balanced_riccati,
     linear_regression,
+    linear_self_attention,
+    logistic_regression,
     opposing_signals,
+    separate_kq_attention,
     single_index,
     two_layer_modes,
+    two_scale_regression,
 )
 from ._problem import Problem as Problem
 
 PROBLEMS: tuple[Problem, ...] = (
     *balanced_end_to_end.PROBLEMS,
     *conservation_laws.PROBLEMS,
+    *coupled_learners.PROBLEMS,
     *curl_descent.PROBLEMS,
     *deep_modes.PROBLEMS,
     *diagonal_network.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
+    *logistic_regression.PROBLEMS,
+    *linear_self_attention.PROBLEMS,
     *opposing_signals.PROBLEMS,
+    *separate_kq_attention.PROBLEMS,
     *single_index.PROBLEMS,
     *two_layer_modes.PROBLEMS,
+    *two_scale_regression.PROBLEMS,
 )

@@ -16,6 +16,7 @@ from ._checks import require as require
 from ._files import whole_file as whole_file
 from ._reduced_flow import AbstractReducedFlow as AbstractReducedFlow
 from ._reduced_flow import integrate_flow as integrate_flow
+from ._reporting import METHODS as METHODS
 from ._reporting import AbstractReportingSolver as AbstractReportingSolver
 from ._result import RESULTS as RESULTS
 from ._result import succeeded as succeeded

@@ -1,7 +1,7 @@
 """How parameters move."""
 
 import abc
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import diffrax
 import equinox as eqx
@@ -47,7 +47,12 @@ class AbstractFlowRule(AbstractRule, Generic[_State]):
 
     The vector fields take `(t, state, objective)`, so the same objects go to `diffrax.diffeqsolve` by hand with
     `args=objective`.
+
+    `real_spectrum` says that the Jacobian of the one vector field has real eigenvalues, as that of a gradient has.
+    `train` may then choose a method for stiff flows.
     """
+
+    real_spectrum: ClassVar[bool] = False
 
     @abc.abstractmethod
     def init(self, params: PyTree) -> _State:

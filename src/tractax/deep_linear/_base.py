@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ..core import AbstractRule, AbstractSolution, Assumption, relative_norm, tolerance_for
-from ..rules import GradientFlow
+from ..rules import check_flow as check_flow
+from ..rules import no_weight_decay as no_weight_decay
 from ._network import DeepLinear
 from ._task import LinearTask
 
@@ -62,21 +63,6 @@ def check_layers(model: Any, task: LinearTask, depth: int | None = None) -> Deep
             f"{model.sizes[-1]}."
         )
     return model
-
-
-def check_flow(rule: AbstractRule | None, theory: str, *, rates: bool = False) -> GradientFlow:
-    """The rule, if it is plain gradient flow (with relative rates only where the theory knows them)."""
-    rule = GradientFlow() if rule is None else rule
-    if not isinstance(rule, GradientFlow):
-        raise ValueError(f"`rule` must be tx.GradientFlow for {theory}; got {type(rule).__name__}.")
-    if rule.rates is not None and not rates:
-        raise ValueError(f"`rule` must have equal rates for all layers for {theory}; got rates {rule.rates}.")
-    return rule
-
-
-def no_weight_decay(rule: GradientFlow) -> Assumption:
-    """The flow has no weight decay."""
-    return Assumption("no weight decay", jnp.abs(rule.weight_decay), 0.0)
 
 
 def whitened(task: LinearTask) -> Assumption:

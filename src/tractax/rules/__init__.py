@@ -1,5 +1,10 @@
 """Learning rules: how parameters move. One file per rule."""
 
+from ._consensus_flow import ConsensusFlow as ConsensusFlow
+from ._consensus_hopping import ConsensusHopping as ConsensusHopping
+from ._coupled_flow import CoupledFlow as CoupledFlow
 from ._curl_descent import CurlDescent as CurlDescent
 from ._gradient_descent import GradientDescent as GradientDescent
 from ._gradient_flow import GradientFlow as GradientFlow
+from ._gradient_flow import check_flow as check_flow
+from ._gradient_flow import no_weight_decay as no_weight_decay

@@ -1,13 +1,14 @@
 """Gradient flow: gradient descent in the limit of small steps."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, Objective, check_positive
+from ..core import AbstractFlowRule, AbstractRule, Assumption, Objective, check_positive
 
 
 def _as_positive(x: Any) -> Array:
@@ -39,6 +40,7 @@ class GradientFlow(AbstractFlowRule[PyTree]):
     time_constant: Float[Array, ""] = eqx.field(converter=_as_positive, default=1.0)
     weight_decay: Float[Array, ""] = eqx.field(converter=_as_decay, default=0.0)
     rates: Float[Array, " arrays"] | None = eqx.field(converter=_as_rates, default=None)
+    real_spectrum: ClassVar[bool] = True
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""
@@ -72,3 +74,29 @@ class GradientFlow(AbstractFlowRule[PyTree]):
         """One `diffrax.ODETerm`."""
         del state, t0, t1, key
         return diffrax.ODETerm(self.vector_field)
+
+
+def check_flow(rule: AbstractRule | None, theory: str, *, rates: bool = False) -> GradientFlow:
+    """The rule of a theory, if it is gradient flow, or `GradientFlow()` for `None`.
+
+    **Arguments:**
+
+    - `rule`: what the user passed.
+    - `theory`: the name of the theory, for the error.
+    - `rates`: whether the theory knows relative rates of the arrays.
+
+    **Raises:**
+
+    `ValueError` for another rule, or for relative rates where the theory does not know them.
+    """
+    rule = GradientFlow() if rule is None else rule
+    if not isinstance(rule, GradientFlow):
+        raise ValueError(f"`rule` must be tx.GradientFlow for {theory}; got {type(rule).__name__}.")
+    if rule.rates is not None and not rates:
+        raise ValueError(f"`rule` must have equal rates for all layers for {theory}; got rates {rule.rates}.")
+    return rule
+
+
+def no_weight_decay(rule: GradientFlow) -> Assumption:
+    """The assumption that the flow has no weight decay."""
+    return Assumption("no weight decay", jnp.abs(rule.weight_decay), 0.0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ..core import AbstractReportingSolver
+from ..core import METHODS, AbstractReportingSolver
 from ._packed import Packed
 from ._recurrence import ScanKind
 from ._stabilised import LIFETIME, AbstractStabilisedSolver, Interval, StabilisedState, check_term
@@ -24,13 +24,6 @@ _STIFF = 3.0
 # Stiff steps until the stabilised method is tried; twice as many after each attempt that did not pay off.
 _PATIENCE = 10
 _MOST_PATIENCE = 320
-
-
-class METHODS(eqx.Enumeration):  # pyright: ignore
-    """Which methods an automatic solver has used, and why."""
-
-    tsit5 = "Tsit5 throughout: accuracy limited the steps."
-    both = "Tsit5, and a stabilised method while stability would have limited the steps of Tsit5."
 
 
 class Interpolation(diffrax.AbstractLocalInterpolation):

@@ -23,4 +23,7 @@ def decay_integral(r: ArrayLike, t: ArrayLike) -> Float[Array, "..."]:
     early = (r == 0) | (r * jnp.where(r == 0, 0.0, t) < 1)
     t_early, r_late = jnp.where(early, t, 0.0), jnp.where(early, 1.0, r)
     x = jnp.where(r == 0, 0.0, r) * jnp.where(jnp.isfinite(t_early), t_early, 0.0)
-    return jnp.where(early, t_early * exprel(-x), -jnp.expm1(-r_late * t) / r_late)
+    # The limit by itself, since the slope of exp(-r t) in r would be 0 · ∞.
+    ended = jnp.isinf(t)
+    late = jnp.where(ended, 1.0, -jnp.expm1(-r_late * jnp.where(ended, 1.0, t))) / r_late
+    return jnp.where(early, t_early * exprel(-x), late)

@@ -90,34 +90,29 @@ def ensemble(
     starts = range(0, total, chunk)
     _LOG.info("%d members, method %s, %d chunks of %d, %d workers", total, method, len(starts), chunk, len(workers))
 
-    def part(number: int) -> PyTree:
-        # The last chunk is filled up by repeating members, so that one compiled program serves all chunks.
-        index = jnp.minimum(jnp.arange(chunk) + starts[number], total - 1)
-        return jax.tree.map(lambda x: x[index], arrays)
-
-    double, compiled_for = _double(), set()
+    double, members_on = _double(), {}
 
     def begin(number: int, device: Any) -> tuple[PyTree, Any]:
-        prepared = jax.device_put(part(number), device)
-        if device in compiled_for:
-            return prepared, None
+        if device in members_on:
+            return members_on[device], None
         # The first chunk compiles; later ones run at the same time, each called from a thread of its own.
-        compiled_for.add(device)
-        return prepared, (_evaluate(f, static, method, prepared),)
+        members_on[device] = jax.device_put(arrays, device)
+        return members_on[device], (_evaluate(f, static, method, chunk, members_on[device], np.int32(starts[number])),)
 
     def finish(number: int, begun: tuple[PyTree, Any]) -> list[np.ndarray]:
-        prepared, first = begun
+        on_device, first = begun
         # `jax.enable_x64` may have been set for the caller's thread only.
         with contextlib.nullcontext() if _double() == double else jax.enable_x64(double):
-            result = _evaluate(f, static, method, prepared) if first is None else first[0]
+            start = np.int32(starts[number])
+            result = _evaluate(f, static, method, chunk, on_device, start) if first is None else first[0]
         leaves = [np.asarray(x) for x in jax.tree.leaves(eqx.filter(result, eqx.is_array))]
         leaves = [x[: min(chunk, total - starts[number])] for x in leaves]
         return leaves if statistics is None else statistics.partial(leaves)
 
-    shapes = eqx.filter_eval_shape(_evaluate, f, static, method, part(0))
+    shapes = eqx.filter_eval_shape(_evaluate, f, static, method, chunk, arrays, np.int32(0))
     archive = None
     if path is not None:
-        program = _evaluate.lower(f, static, method, part(0)).as_text()
+        program = _evaluate.lower(f, static, method, chunk, arrays, np.int32(0)).as_text()
         archive = Archive(
             path,
             {
@@ -160,8 +155,12 @@ def ensemble(
 
 
 @eqx.filter_jit
-def _evaluate(f: Callable, static: PyTree, method: Method, part: PyTree) -> Any:
-    """`f` on all members of a chunk."""
+def _evaluate(f: Callable, static: PyTree, method: Method, chunk: int, members: PyTree, start: Any) -> Any:
+    """`f` on a chunk of the members."""
+    total = jax.tree.leaves(members)[0].shape[0]
+    # The last chunk is filled up by repeating members, so that one compiled program serves all chunks.
+    index = jnp.minimum(jnp.arange(chunk, dtype=start.dtype) + start, total - 1)
+    part = jax.tree.map(lambda x: x[index], members)
 
     def one(member):
         with as_member():
@@ -188,19 +187,20 @@ def _choose(f: Callable, arrays: PyTree, static: PyTree, workers: Sequence[Any])
     """One by one on a CPU if the trained networks are large: batched products of matrices are slower there."""
     if workers[0].platform != "cpu":
         return "vmap"
+    return "map" if eqx.filter_eval_shape(_trained_size, f, static, arrays) > _LARGE_STATE else "vmap"
 
-    def one(member):
-        with as_member():
-            return eqx.filter(f(eqx.combine(member, static)), eqx.is_array)
 
-    with largest_state() as size:
-        jax.eval_shape(one, jax.tree.map(lambda x: x[0], arrays))
-    return "map" if size() > _LARGE_STATE else "vmap"
+@eqx.filter_jit
+def _trained_size(f: Callable, static: PyTree, arrays: PyTree) -> int:
+    """How many numbers the largest network has that one member trains. Looked at, never run."""
+    with largest_state() as size, as_member():
+        f(eqx.combine(jax.tree.map(lambda x: x[0], arrays), static))
+    return size()
 
 
 def _default_chunk(method: Method, total: int, workers: Sequence[Any]) -> int:
     """Small enough to bound memory and to keep a few workers busy; the number of workers must not matter to results."""
-    largest = 4 if method == "map" else 64 if workers[0].platform == "cpu" else 4096
+    largest = 4 if method == "map" else 32 if workers[0].platform == "cpu" else 4096
     return max(1, min(largest, -(-total // 8)))
 
 

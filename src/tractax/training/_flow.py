@@ -1,17 +1,18 @@
-"""Integrate a flow rule with diffrax."""
+"""Integrate a flow rule."""
 
 from collections.abc import Callable
 from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import RESULTS, AbstractFlowRule, AbstractReportingSolver, Objective, OnFailure, Trajectory, settle
+from ..core import RESULTS, AbstractFlowRule, Objective, OnFailure, Trajectory, settle
 from ._controller import default_controller
+from ._flow_problem import FlowProblem, FlowSolution
 from ._observe import all_finite, observer, split
+from ._side_by_side import side_by_side
 
 
 @eqx.filter_jit
@@ -19,7 +20,7 @@ def integrate(
     params: PyTree,
     objective: Objective,
     rule: AbstractFlowRule,
-    ts: Float[jax.Array, " times"],
+    ts: Float[Array, " times"],
     observe: PyTree[Callable],
     key: PRNGKeyArray | None,
     stepsize_controller: diffrax.AbstractStepSizeController | None,
@@ -28,34 +29,53 @@ def integrate(
     options: dict[str, Any],
 ) -> Trajectory:
     """One `diffrax.diffeqsolve` that saves observables at `ts` and the state at the end."""
-    arrays_of, static = split(observer(observe), objective.model(params))
+    controller = default_controller(ts[-1]) if stepsize_controller is None else stepsize_controller
+    start = (0.0, rule.init(params))
+    trajectory, _ = solve(start, objective, rule, ts, observe, key, controller, solver, on_failure, options)
+    return trajectory
+
+
+def solve(
+    start: tuple[ArrayLike, PyTree],
+    objective: Objective,
+    rule: AbstractFlowRule,
+    ts: Float[Array, " times"],
+    observe: PyTree[Callable],
+    key: PRNGKeyArray | None,
+    controller: diffrax.AbstractStepSizeController,
+    solver: diffrax.AbstractSolver,
+    on_failure: OnFailure,
+    options: dict[str, Any],
+) -> tuple[Trajectory, FlowSolution]:
+    """From a time and a state on: the trajectory, and the integration behind it."""
+    t0, state = start
+    t0 = jnp.asarray(t0, ts.dtype)
+    arrays_of, static = split(observer(observe), objective.model(rule.params(state)))
 
     def record(t: Any, state: PyTree, args: Objective) -> PyTree:
         del t
         return arrays_of(args.model(rule.params(state)))
 
-    state = rule.init(params)
-    controller = default_controller(ts[-1]) if stepsize_controller is None else stepsize_controller
-    solution = diffrax.diffeqsolve(
-        rule.terms(state, 0.0, ts[-1], key=key),
-        t0=0.0,
-        t1=ts[-1],
-        y0=state,
+    problem = FlowProblem(
+        terms=rule.terms(state, t0, ts[-1], key=key),
+        state=state,
         args=objective,
-        saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=ts, fn=record), diffrax.SubSaveAt(t1=True)], solver_state=True),
+        record=record,
+        t0=t0,
+        ts=ts,
         solver=solver,
-        stepsize_controller=controller,
-        throw=False,
-        **options,
+        controller=controller,
+        options=options,
     )
-    observed, last = solution.ys  # pyright: ignore
-    last = rule.params(jax.tree.map(lambda x: x[-1], last))
+    # Only in an ensemble failures are masked, and runs likely to be batched.
+    solution = side_by_side(problem) if on_failure == "mask" else problem.solve()
+    last = rule.params(solution.last)
     # The default controller leaves the last time unreached where the steps that it needs vanish.
-    given_up = (solution.result == diffrax.RESULTS.successful) & jnp.isinf(solution.ts[0][-1])  # pyright: ignore
+    given_up = (solution.result == diffrax.RESULTS.successful) & ~solution.reached
+    if solution.pause is not None:
+        given_up = given_up & ~solution.pause.paused
     diverged = jnp.logical_not(all_finite(last)) | given_up
     result = RESULTS.where(diverged, RESULTS.diverged, RESULTS.promote(solution.result))
-    stats = solution.stats
-    if isinstance(solver, AbstractReportingSolver):
-        stats = stats | solver.statistics(solution.solver_state)
-    trajectory = Trajectory(ts, eqx.combine(observed, static), objective.model(last), stats, result)
-    return settle(trajectory, on_failure)
+    observed = eqx.combine(solution.observed, static)
+    trajectory = Trajectory(ts, observed, objective.model(last), solution.stats, result)
+    return settle(trajectory, on_failure), solution

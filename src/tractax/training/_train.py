@@ -17,6 +17,7 @@ from ..core import (
     Trajectory,
     check_times,
 )
+from ._choice import integrate_by_choice, may_choose
 from ._flow import integrate
 from ._member import inside_ensemble, note_state
 from ._observe import check_observe
@@ -59,7 +60,9 @@ def train(
       compiled program.
     - `key`: a PRNG key, needed by random rules only.
     - `solver`, `stepsize_controller`, `dt0`, `event`, `adjoint`, `max_steps`, `throw`, `progress_meter`: as in
-      `diffrax.diffeqsolve`. Defaults: `Tsit5` (for stiff flows, `tx.solvers.RKC4`); `PIDController` with
+      `diffrax.diffeqsolve`. Defaults: `Tsit5`, which hands over to `tx.solvers.Automatic` when stability limits the
+      steps of a gradient flow (not under `jax.jit`, `grad` or `vmap`, where nothing can be measured on the way: name a
+      solver there); `stats["methods"]` and `stats["stiffness"]` say what happened and why; `PIDController` with
       `rtol=1e-8, atol=1e-12` (float32: `1e-5, 1e-8`); `RecursiveCheckpointAdjoint`; 131072 steps; no meter. Of these,
       step rules use `adjoint` (`ForwardMode` for `jax.jvp`, otherwise reverse mode), `throw` and `progress_meter`, and
       refuse the others.
@@ -90,7 +93,6 @@ def train(
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
     if isinstance(rule, AbstractFlowRule):
-        solver = diffrax.Tsit5() if solver is None else solver
         options = {
             # An array, since a Python number would be compiled into the program.
             "dt0": None if dt0 is None else jnp.asarray(dt0, ts.dtype),
@@ -99,6 +101,9 @@ def train(
             "max_steps": 2**17 if max_steps is None else max_steps,
             "progress_meter": meter,
         }
+        if solver is None and may_choose((params, objective, ts, observe), rule, stepsize_controller, options):
+            return integrate_by_choice(params, objective, rule, ts, observe, stepsize_controller, on_failure, options)
+        solver = diffrax.Tsit5() if solver is None else solver
         return integrate(params, objective, rule, ts, observe, key, stepsize_controller, solver, on_failure, options)
     if isinstance(rule, AbstractStepRule):
         unused = {

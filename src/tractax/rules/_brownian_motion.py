@@ -1,0 +1,19 @@
+"""White noise on every trainable number."""
+
+from typing import Any
+
+import diffrax
+import jax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from ..core import check_key
+
+# Steps must be longer than this part of the run, about a millionth; `tx.train` allows no more than 2**17 of them.
+_RESOLUTION = 2.0**-20
+
+
+def brownian_motion(state: PyTree, t0: Any, t1: Any, key: PRNGKeyArray | None) -> diffrax.VirtualBrownianTree:
+    """A path of independent Brownian motions in the shape of `state`; the same for the same key and times."""
+    check_key(key)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
+    return diffrax.VirtualBrownianTree(t0, t1, tol=(t1 - t0) * _RESOLUTION, shape=shapes, key=key)

@@ -1,0 +1,7 @@
+"""Attention and in-context learning: one file per theory, in the order of the documentation."""
+
+from ._linear_self_attention import LinearSelfAttentionSystem
+from ._merged_linear_attention import MergedLinearAttentionSystem
+from ._separate_kq_attention import SeparateKQAttentionSystem
+
+SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem())
