@@ -159,10 +159,10 @@ def test_gradient_noise_by_quadrature():
     weight = np.outer(weights, weights).ravel() / (2 * np.pi)
     student, teacher = MIXED
     polynomial = gradient_noise(student, teacher, 0.4)
-    slope = np.asarray(jax.vmap(jax.grad(student))(jnp.asarray(u)))
+    slope = np.asarray(jax.jit(jax.vmap(jax.grad(student)))(u))
+    answer = jax.jit(lambda u, v: student(u) - teacher(v))
     for m in (-0.9, 0.0, 0.35, 1.0):
-        v = m * u + (1 - m * m) ** 0.5 * w
-        error = np.asarray(student(jnp.asarray(u)) - teacher(jnp.asarray(v)))
+        error = np.asarray(answer(u, m * u + (1 - m * m) ** 0.5 * w))
         expected = np.sum(weight * (error**2 + 0.4**2) * slope**2)
         assert float(jnp.polyval(polynomial[::-1], m)) == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(gradient_noise(LINE, LINE, 0.3), [2.09, -2.0], atol=1e-14)
@@ -190,10 +190,16 @@ def _drift(link):
 
 def test_limits_of_mixed_links():
     links = HermiteLink([0, 0, 1, 1.0]), HermiteLink([0, 0, 1, -2.0])
-    for start, end in ((0.1, 1 / 3), (0.9, 1 / 3), (-0.1, -1.0), (1.0, 1.0)):
+
+    @jax.jit
+    @jax.vmap
+    def late_and_last(start):
         solution = MixedSingleIndexFlow.from_model(*case(start, links), SphericalFlow(), t1=60.0)
-        assert float(solution.limit().overlap) == pytest.approx(end, abs=1e-12)
-        assert float(solution.evaluate(60.0).overlap) == pytest.approx(end, abs=1e-8)
+        return solution.evaluate(60.0).overlap, solution.limit().overlap
+
+    late, last = late_and_last(jnp.asarray([0.1, 0.9, -0.1, 1.0]))
+    np.testing.assert_allclose(last, [1 / 3, 1 / 3, -1.0, 1.0], atol=1e-12)
+    np.testing.assert_allclose(late, last, atol=1e-8)
     cubes = HermiteLink([0, 0, 0, 1.0, 0, 0.5])
     stopped = MixedSingleIndexFlow.from_model(*case(-0.4, (cubes, cubes)), SphericalFlow(), t1=1.0)
     assert float(stopped.limit().overlap) == 0
@@ -259,6 +265,8 @@ def test_refusals():
         SingleIndexFlow.from_model(model, task, tx.GradientFlow())
     with pytest.raises(ValueError, match="`rule` must be SphericalSGD"):
         OnlineSingleIndex.from_model(model, task, flow, t1=1.0)
+    with pytest.raises(ValueError, match="`rule` must have `size` 6"):
+        OnlineSingleIndex.from_model(model, task, SphericalSGD(0.1, 7), t1=1.0)
     with pytest.raises(ValueError, match="`model` must have 6 inputs"):
         SingleIndexFlow.from_model(SingleIndex([1.0, 0.0], SQUARE), task, flow)
     with pytest.raises(ValueError, match="`model` must be a SingleIndex"):

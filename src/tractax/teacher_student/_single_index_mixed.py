@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, Kind, integrate_flow
+from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, Kind, integrate_flow, require
 from ..special import monotone_inverse
 from ._hermite_link import HermiteLink, gauss_hermite, hermite_values
 from ._single_index import SingleIndex, SingleIndexTask, check_single_index, hermite_signals
@@ -147,10 +147,13 @@ class OnlineSingleIndex(AbstractOverlapFlow):
 
         **Raises:**
 
-        `ValueError` for another kind of model, task or rule.
+        `ValueError` for another kind of model, task or rule, or a rule for another number of inputs.
         """
         del check
         model, task, rule = _check_case(model, task, rule, SphericalSGD)
+        size, steps = model.direction.size, 1 / rule.time_per_step
+        message = f"`rule` must have `size` {size}, the inputs of the model; got another."
+        rule = require(rule, jnp.abs(steps - size) < 0.5, message)
         eta = rule.learning_rate.astype(model.direction.dtype)
         drift = eta * _drift(model.link, task.teacher.link)
         noise = eta**2 / (2 * rule.batch_size) * gradient_noise(model.link, task.teacher.link, task.noise_scale)
