@@ -16,6 +16,7 @@ from . import (
     logistic_regression,
     opposing_signals,
     separate_kq_attention,
+    single_index,
     two_layer_modes,
     two_scale_regression,
 )
@@ -34,6 +35,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *linear_self_attention.PROBLEMS,
     *opposing_signals.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
+    *single_index.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
 )

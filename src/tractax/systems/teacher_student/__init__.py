@@ -7,6 +7,7 @@ from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSys
 from ._noisy_perceptron import NoisyPerceptronSystem
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
 from ._online_perceptron import OnlinePerceptronSystem
+from ._single_index import OnlineSingleIndexSystem, SingleIndexSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
 from ._two_scale_regression import TwoScaleRegressionSystem
@@ -18,6 +19,8 @@ SYSTEMS = (
     TwoScaleRegressionSystem(),
     CurlDescentSystem(),
     CurlThresholdSystem(),
+    SingleIndexSystem(),
+    OnlineSingleIndexSystem(),
     NoisyPerceptronSystem(),
     LogisticRegressionSystem(),
     LargeStepLogisticSystem(),
