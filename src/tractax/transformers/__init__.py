@@ -4,6 +4,8 @@ from ._aligned_attention import AlignedAttention as AlignedAttention
 from ._aligned_attention import aligned_attention as aligned_attention
 from ._attention_plateaus import plateau_losses as plateau_losses
 from ._attention_plateaus import plateau_map as plateau_map
+from ._balanced_tensor import BalancedTensor as BalancedTensor
+from ._clamped_tensor import ClampedTensor as ClampedTensor
 from ._drop_time import drop_time as drop_time
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
@@ -16,5 +18,12 @@ from ._linear_attention import SeparateAttention as SeparateAttention
 from ._linear_attention_flow import LinearAttentionFlow as LinearAttentionFlow
 from ._linear_attention_flow import MergedHeads as MergedHeads
 from ._random_covariance import random_covariance_limit as random_covariance_limit
+from ._rank_one_tensor import RankOneTensor as RankOneTensor
+from ._rank_one_tensor import RankOneTensorTask as RankOneTensorTask
+from ._rank_one_tensor import clamp_factors as clamp_factors
+from ._rank_one_tensor import gaussian_tensor as gaussian_tensor
+from ._rank_one_tensor_flow import RankOneTensorFlow as RankOneTensorFlow
 from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttentionFlow
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
+from ._tensor_escape_time import tensor_escape_time as tensor_escape_time
+from ._tensor_overlaps import TensorOverlaps as TensorOverlaps

@@ -20,7 +20,7 @@ def balanced_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `scale`: $\sigma = \lVert v\rVert$, positive.
     - `key`: for the draw.
     """
-    _check_sizes(inputs=inputs, heads=heads)
+    check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
     matrix_key, share_key = jax.random.split(key)
     theta = jax.random.normal(matrix_key, (inputs, inputs), scale.dtype)
@@ -40,13 +40,13 @@ def gaussian_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
-    _check_sizes(inputs=inputs, heads=heads)
+    check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
     draw = scale * jax.random.normal(key, (heads, 1 + inputs**2), scale.dtype)
     return LinearAttention.embed(draw[:, 0], draw[:, 1:].reshape(heads, inputs, inputs))
 
 
-def _check_sizes(**sizes: int) -> None:
+def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1; got {size!r}.")
@@ -65,7 +65,7 @@ def gaussian_separate_attention(
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
-    _check_sizes(inputs=inputs, heads=heads, rank=rank)
+    check_sizes(inputs=inputs, heads=heads, rank=rank)
     scale = check_positive("scale", scale)
     draw = scale * jax.random.normal(key, (heads, 1 + 2 * rank * inputs), scale.dtype)
     keys, queries = jnp.split(draw[:, 1:].reshape(heads, 2 * rank, inputs), 2, axis=1)

@@ -2,6 +2,7 @@
 
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
+from ._rank_one_tensor import RankOneTensorSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
 
-SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem())
+SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem(), RankOneTensorSystem())
