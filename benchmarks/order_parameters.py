@@ -63,7 +63,7 @@ def main():
 
     @jax.jit
     def ours(model, task, rule):
-        solution = SoftCommitteeFlow.from_model(model, task, rule, t1=T1)
+        solution = SoftCommitteeFlow.from_model(model, task, rule, t1=T1, max_steps=1024)
         return jax.vmap(solution.evaluate)(ts)
 
     def flat(state):

@@ -120,15 +120,15 @@ class Erf(AbstractActivation):
     def diffusion_of_sum(self, covariance, a, b, s):
         """`diffusion` without looking up every single entry of the covariance, which is what its time goes into."""
         c, d, weight = _symmetric_products(s)
-        wide = 1 + jnp.diagonal(covariance)
-        square = wide[a] * wide[b] - covariance[a, b] ** 2
-        wide_a, wide_b, ab, over = (x[:, None, None] for x in (wide[a], wide[b], covariance[a, b], 1 / square))
-        ai, bi = covariance[a][:, :, None], covariance[b][:, :, None]
-        aj, bj = covariance[a][:, None, :], covariance[b][:, None, :]
-        reduced = covariance[None, :, :] - (bi * bj * wide_a + ai * aj * wide_b - ab * (ai * bj + aj * bi)) * over
-        scale = jax.lax.rsqrt(1 + jnp.diagonal(reduced, axis1=1, axis2=2))
+        own, ab = jnp.diagonal(covariance), covariance[a, b][:, None]
+        wide_a, wide_b = 1 + own[a][:, None], 1 + own[b][:, None]
+        square = wide_a * wide_b - ab**2
+        to_a, to_b = covariance[a], covariance[b]
+        share_a, share_b = (to_a * wide_b - ab * to_b) / square, (to_b * wide_a - ab * to_a) / square
+        reduced = covariance[None, :, :] - to_a[:, :, None] * share_a[:, None, :] - to_b[:, :, None] * share_b[:, None, :]
+        scale = jax.lax.rsqrt(1 + own[None, :] - to_a * share_a - to_b * share_b)
         correlation = reduced * scale[:, :, None] * scale[:, None, :]
-        return 4 / np.pi**2 * (_arcsin(correlation[:, c, d]) @ weight) / jnp.sqrt(square)
+        return 4 / np.pi**2 * (_arcsin(correlation[:, c, d]) @ weight) / jnp.sqrt(square[:, 0])
 
 
 class ReLU(AbstractActivation):

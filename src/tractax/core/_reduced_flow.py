@@ -119,8 +119,8 @@ def integrate_flow(
         f"The reduced flow could not be integrated up to `t1` in {max_steps} steps: it diverges, is stiff, or needs a "
         "larger `max_steps`."
     )
-    arrays, static = eqx.partition(path, eqx.is_array)
-    path = eqx.combine(require(arrays, result == RESULTS.successful, message), static)
+    # On the times alone, which every evaluation needs: a check copies what goes through it.
+    path = eqx.tree_at(lambda p: p.ts, path, require(path.ts, result == RESULTS.successful, message))
     return FlowPath(path, structure, shapes)
 
 

@@ -154,7 +154,9 @@ def _velocity(teacher_overlaps: Array, task: CommitteeTask, rule: OnlineSGD, t: 
     first, second = np.triu_indices(hidden)
     noise = g.diffusion_of_sum(covariance, first, second, s)
     noise = noise + task.noise_scale.astype(dtype) ** 2 * g.slopes(covariance, first, second)
-    spread = jnp.zeros((hidden, hidden), dtype).at[first, second].set(noise).at[second, first].set(noise)
+    place = np.zeros((hidden, hidden), int)
+    place[first, second] = place[second, first] = np.arange(len(first))
+    spread = noise[place]
     to_student = drift[:, :hidden]
     student = to_student + to_student.T + eta_w**2 / rule.batch_size * v[:, None] * v[None, :] * spread
     readout = -eta_v * (g.pair(covariance, i[:, None], n[None, :]) @ s)
