@@ -119,13 +119,15 @@ def integrate_flow(
         f"The reduced flow could not be integrated up to `t1` in {max_steps} steps: it diverges, is stiff, or needs a "
         "larger `max_steps`."
     )
-    # On the times alone, which every evaluation needs: a check copies what goes through it.
-    path = eqx.tree_at(lambda p: p.ts, path, require(path.ts, result == RESULTS.successful, message))
+    # On the numbers that every evaluation needs, not on all: a check copies what goes through it.
+    path = eqx.tree_at(lambda p: p.ts_size, path, require(path.ts_size, result == RESULTS.successful, message))
     return FlowPath(path, structure, shapes)
 
 
 @eqx.filter_jit
-def _integrate(vector_field, y0, structure, shapes, t1, solver, stepsize_controller, adjoint, max_steps):
+def _integrate(
+    vector_field, y0, structure, shapes, t1, solver, stepsize_controller, adjoint, max_steps
+) -> tuple[Any, Any]:
     def flow(t, y, vector_field):
         return _pack(vector_field(t, _unpack(y, structure, shapes)))
 
