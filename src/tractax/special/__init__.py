@@ -1,5 +1,6 @@
 """Scalar functions that JAX lacks: stable, differentiable, once each."""
 
+from ._balanced_bernoulli import balanced_bernoulli as balanced_bernoulli
 from ._decay_integral import decay_integral as decay_integral
 from ._exprel import exprel as exprel
 from ._logistic import logistic as logistic
