@@ -79,7 +79,8 @@ def test_the_escape_of_an_opposite_unit():
     beta, delta = np.asarray([1.0, 0.0]), 1e-12
     times = np.linspace(0, 160, 8001)
     across = np.asarray([delta, delta**2])
-    along = jax.vmap(jax.vmap(lambda t, d: solve(t, jnp.stack([-0.1, d]), beta)[0][0], (0, None)), (None, 0))(times, across)
+    curve = jax.vmap(lambda t, d: solve(t, jnp.stack([-0.1, d]), beta)[0][0], (0, None))
+    along = jax.vmap(curve, (None, 0))(times, across)
     turned = times[np.argmax(np.asarray(along) > 0.5, axis=1)]
     assert turned[1] - turned[0] == pytest.approx(-2 * np.log(delta), abs=0.05)
 

@@ -12,7 +12,8 @@ from ._problem import Problem
 def _task(dtype):
     c, s = 0.8, 0.6
     inputs = jnp.asarray([[c, s, 0, 0, 0], [-s, c, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, c, s]], dtype)
-    return RegressionTask(inputs * jnp.asarray([1.5, 1.5, 0.7, 0.7], dtype)[:, None], jnp.asarray([1, 0.4, -0.9, -1], dtype))
+    norms = jnp.asarray([1.5, 1.5, 0.7, 0.7], dtype)
+    return RegressionTask(inputs * norms[:, None], jnp.asarray([1, 0.4, -0.9, -1], dtype))
 
 
 def _groups(knob):

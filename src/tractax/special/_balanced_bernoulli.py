@@ -11,11 +11,11 @@ from ._decay_integral import decay_integral
 def balanced_bernoulli(
     t: ArrayLike, first: Float[ArrayLike, " in"], target: Float[ArrayLike, " in"]
 ) -> tuple[Float[Array, " in"], Float[Array, ""]]:
-    r"""The solution of $\dot w = a(\beta - aw)$, $\dot a = w\cdot(\beta - aw)$ from $w(0) = w_0$, $a(0) = \lVert w_0\rVert$.
+    r"""The solution of $\dot w = a(\beta - aw)$, $\dot a = w\cdot(\beta - aw)$ from $w_0$ and $a_0 = \lVert w_0\rVert$.
 
     It is a Bernoulli equation: $v = (w, a)$ obeys $\dot v = (F - \tfrac12\lVert v\rVert^2)v$ with a constant $F$. The
-    product $aw$ approaches the target $\beta$, unless $w_0$ points exactly away from it; a start along $\beta$ makes $a^2$
-    logistic.
+    product $aw$ approaches the target $\beta$, unless $w_0$ points exactly away from it; a start along $\beta$ makes
+    $a^2$ logistic.
 
     **Arguments:**
 

@@ -3,17 +3,17 @@ r"""Rectifier networks on orthogonal inputs from small weights: one sign of the 
 Set-up. As in `OrthogonalReLUFlow`, with inputs of equal squared norm $c$ and small balanced weights, $w_j = \lambda
 g_j/\sqrt m$, $a_j = \pm\lVert w_j\rVert$.
 
-Theory. While all weights are small, units of sign $\pm$ that are active on all of $S_\pm = \{k: \pm y_k>0\}$ turn towards
-$\beta_\pm = \pm\sum_{S_\pm}y_kx_k/c$ and grow like $e^{D_\pm t/\tau}$, $D_\pm = cs_\pm/n$, $s_\pm = \lVert\beta_\pm\rVert$.
-The sign with the larger $D$ is fitted first, each at the time
+Theory. While all weights are small, units of sign $\pm$ that are active on all of $S_\pm = \{k: \pm y_k>0\}$ turn
+towards $\beta_\pm = \pm\sum_{S_\pm}y_kx_k/c$ and grow like $e^{D_\pm t/\tau}$, with $D_\pm = cs_\pm/n$ and
+$s_\pm = \lVert\beta_\pm\rVert$. The sign with the larger $D$ is fitted first, each at the time
 
-$$t_\pm \approx \frac\tau{2D_\pm}\ln\frac{s_\pm}{S_\pm},\qquad S_\pm = \tfrac14\sum_j\big(|a_j| + w_j\cdot\hat\beta_\pm\big)^2
-\quad\text{over these units},$$
+$$t_\pm \approx \frac\tau{2D_\pm}\ln\frac{s_\pm}{S_\pm},\qquad
+S_\pm = \tfrac14\sum_j\big(|a_j| + w_j\cdot\hat\beta_\pm\big)^2\quad\text{over these units},$$
 
-which is $\ln(1/\lambda)\,\tau/D_\pm$ to leading order. The loss stops at $\tfrac1{2n}\sum_ky_k^2$, then at the share of the
-slower sign, and falls to zero, where the network is the interpolation of least norm, $\lVert\theta\rVert^2 =
-2(s_+ + s_-)$. The times are off by a constant as $\lambda\to0$, since $S_\pm$ leaves out the early pull of examples of the
-other sign; the norm is off by small powers of $\lambda$.
+which is $\ln(1/\lambda)\,\tau/D_\pm$ to leading order. The loss stops at $\tfrac1{2n}\sum_ky_k^2$, then at the share of
+the slower sign, and falls to zero, where the network is the interpolation of least norm, $\lVert\theta\rVert^2 =
+2(s_+ + s_-)$. The times are off by a constant as $\lambda\to0$, since $S_\pm$ leaves out the early pull of examples of
+the other sign; the norm is off by small powers of $\lambda$.
 
 Source: Boursier, Pillaud-Vivien and Flammarion 2022, arXiv 2206.00939.
 """
@@ -62,7 +62,7 @@ class OrthogonalSaddles(eqx.Module):
         squares, y = jnp.sum(task.inputs**2, axis=1), targets_of(task)[:, 0]
         c = jnp.mean(squares)
         spread = jnp.max(jnp.abs(squares / c - 1))
-        message = f"`task` must have inputs of equal norm for {cls.__name__}; their squares differ by {spread} (relative)."
+        message = f"`task` must have inputs of equal norm for {cls.__name__}; their squares differ by {spread}, relative."
         if check:
             squares = enforce(squares, cls.__name__, (orthogonal_inputs(task), no_weight_decay(rule)))
             c = require(c, spread <= tolerance_for(squares), message)

@@ -10,8 +10,8 @@ obeys
 $$\frac{dw}{d\tau_\pm} = a(\beta_\pm - aw),\qquad\frac{da}{d\tau_\pm} = w\cdot(\beta_\pm - aw),\qquad
 \beta_\pm = \pm\sum_{k\in S_\pm}y_kx_k/c_\pm,$$
 
-which `tractax.special.balanced_bernoulli` solves. A group along $\beta_\pm$ has a logistic mass $S_\pm = \sum_ja_j^2$ with
-the limit $s_\pm = \lVert\beta_\pm\rVert$, half of which it reaches at $\frac{n\tau}{2c_\pm s_\pm}\ln(s_\pm/S_\pm(0) - 1)$.
+which `tractax.special.balanced_bernoulli` solves. A group along $\beta_\pm$ has a logistic mass $S_\pm = \sum_ja_j^2$,
+which reaches half of its limit $s_\pm = \lVert\beta_\pm\rVert$ at $\frac{n\tau}{2c_\pm s_\pm}\ln(s_\pm/S_\pm(0) - 1)$.
 
 Source: Boursier, Pillaud-Vivien and Flammarion 2022, arXiv 2206.00939, for the setting; the closed form is derived here.
 """

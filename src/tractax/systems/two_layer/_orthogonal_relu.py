@@ -19,7 +19,7 @@ from .._system import AbstractRunSystem, Citation, Run, Tolerance
 
 
 class OrthogonalReLUSystem(AbstractRunSystem):
-    """Four orthogonal examples, small random weights: every unit falls silent on some of them, and the loss is a staircase."""
+    """Four orthogonal examples, small random weights: units fall silent on some of them, and the loss is a staircase."""
 
     name: ClassVar[str] = "orthogonal_relu"
     family: ClassVar[str] = "two_layer"
