@@ -1,5 +1,6 @@
 """Scalar functions that JAX lacks: stable, differentiable, once each."""
 
+from ._balanced_bernoulli import balanced_bernoulli as balanced_bernoulli
 from ._carlson_rf import carlson_rf as carlson_rf
 from ._decay_integral import decay_integral as decay_integral
 from ._exprel import exprel as exprel

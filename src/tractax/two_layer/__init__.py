@@ -1,0 +1,10 @@
+"""Two nonlinear layers: rectifier networks whose training is solved, on finite data and on Gaussian inputs."""
+
+from ._base import Layers as Layers
+from ._initialise import balanced_units as balanced_units
+from ._network import LeakyReLU as LeakyReLU
+from ._network import TwoLayerNetwork as TwoLayerNetwork
+from ._orthogonal_relu_flow import Fields as Fields
+from ._orthogonal_relu_flow import OrthogonalReLUFlow as OrthogonalReLUFlow
+from ._orthogonal_saddles import OrthogonalSaddles as OrthogonalSaddles
+from ._pattern_fixed_relu import PatternFixedReLU as PatternFixedReLU
