@@ -9,6 +9,7 @@ from ._one_pass_least_squares import OnePassLeastSquaresSystem
 from ._single_index import OnlineSingleIndexSystem, SingleIndexSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
+from ._tensor_pca import AveragedLangevinSystem, TensorPCASystem
 from ._two_scale_regression import TwoScaleRegressionSystem
 
 SYSTEMS = (
@@ -19,6 +20,8 @@ SYSTEMS = (
     CurlThresholdSystem(),
     SingleIndexSystem(),
     OnlineSingleIndexSystem(),
+    AveragedLangevinSystem(),
+    TensorPCASystem(),
     NoisyPerceptronSystem(),
     LogisticRegressionSystem(),
     LargeStepLogisticSystem(),
