@@ -120,7 +120,7 @@ class TensorPCASystem(AbstractSystem):
         """Overlaps of averages against samples, and what gradient flow finds from there and from random starts."""
         left, right = figure.subplots(1, 2)
         ratios, fine = np.logspace(-1, 1, 9), np.logspace(-1, 1, 400)
-        for i, (order, size) in enumerate(((3, 40), (4, 30))):
+        for i, (order, size) in enumerate(((3, 40), (4, 25))):
             scale = size * partial_trace_variance(order, size)
             left.semilogx(
                 fine,
@@ -131,7 +131,7 @@ class TensorPCASystem(AbstractSystem):
             found = _over_tensors(
                 lambda samples, key, order=order, size=size: found_overlap(order, size, samples, key), ratios * scale
             )
-            left.semilogx(ratios, found, "o", color=f"C{i}", mfc="white", ms=4, label=f"12 tensors, $d = {size}$")
+            left.semilogx(ratios, found, "o", color=f"C{i}", mfc="white", ms=4, label=f"24 tensors, $d = {size}$")
         left.set(xlabel="samples $n / (dv)$", ylabel="overlap $|\\hat\\theta\\cdot\\theta^*|$", title="Of averages alone")
         left.legend(fontsize=8, loc="lower right")
         size, multiples = 30, (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -140,11 +140,11 @@ class TensorPCASystem(AbstractSystem):
         right.semilogx(multiples, partial_trace_overlap(samples, order=3, size=size), color="C0", label="average alone")
         right.semilogx(multiples, ends[:, 0], "o-", color="C2", mfc="white", label="gradient flow from the average")
         right.semilogx(multiples, ends[:, 1], "s:", color="C3", mfc="white", label="gradient flow from random starts")
-        right.set(xlabel="samples $n / d^{3/2}$", ylabel="mean overlap", ylim=(0, 1.05))
+        right.set(xlabel="samples $n / d^{3/2}$", ylabel="mean overlap", ylim=(0, 1.4), yticks=np.linspace(0, 1, 6))
         right.set(title=f"Then gradient flow, $k = 3$, $d = {size}$")
         right.set_xticks(multiples, [f"{x:g}" for x in multiples])
         right.minorticks_off()
-        right.legend(fontsize=8, loc="lower right")
+        right.legend(fontsize=8, loc="upper left")
 
 
 def sphere_quadrature() -> tuple[Float[Array, "points 3"], Float[Array, " points"]]:
@@ -168,10 +168,11 @@ def found_overlap(order: int, size: int, samples: ArrayLike, key: Array) -> Floa
     return overlap if order % 2 else jnp.abs(overlap)
 
 
-def _over_tensors(f: Callable[[Array, Array], Array], samples: np.ndarray, tensors: int = 12) -> Float[Array, "..."]:
+def _over_tensors(f: Callable[[Array, Array], Array], samples: np.ndarray, tensors: int = 24) -> Float[Array, "..."]:
     """The mean of `f(samples, key)` over the noise of some tensors, for several numbers of samples."""
-    keys = jax.random.split(jax.random.key(0), tensors * samples.size)
-    found = ensemble(lambda case: f(*case), (jnp.repeat(jnp.asarray(samples), tensors), keys), method="map")
+    keys = jnp.tile(jax.random.split(jax.random.key(0), tensors), samples.size)
+    cases = jnp.repeat(jnp.asarray(samples), tensors), keys
+    found = ensemble(lambda case: f(*case), cases, method="map")
     return jnp.mean(found.reshape(samples.size, tensors, *found.shape[1:]), axis=1)
 
 
