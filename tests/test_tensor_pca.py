@@ -163,27 +163,34 @@ def test_rule_follows_free_diffusion_and_drifts_to_the_average():
     """Means over many runs within four standard errors; one step is exact in two dimensions without energy."""
     points, weights = np.polynomial.hermite_e.hermegauss(40)
     assert np.cos(np.sqrt(2 * 0.3 * 0.1) * points) @ weights / weights.sum() == pytest.approx(np.exp(-0.03), rel=1e-13)
-    start, ts, size = jnp.asarray([0.6, 0.8]), jnp.asarray([0.0, 0.5, 2.0]), 20000
-    free = TensorPCATask(jnp.zeros((2, 2))), SphericalLangevin(0.7, 0.1)
-    tensor = jnp.asarray(symmetric(3, 2, seed=3))
-    driven = TensorPCATask(tensor), SphericalLangevin(2.6, 0.02)
-    for (task, rule), uniform in ((free, False), (driven, True)):
+    start, ts, runs = jnp.asarray([0.6, 0.8]), jnp.asarray([0.0, 0.4, 1.2]), 20000
+    starts, noises = jax.random.split(jax.random.key(0), (2, runs))
 
-        @jax.jit
-        @jax.vmap
-        def run(key, task=task, rule=rule, uniform=uniform):
-            first, second = jax.random.split(key)
-            model = random_direction(2, key=first) if uniform else UnitVector(start)
-            return tx.train(model, task, rule, ts, observe=lambda model: model.direction, key=second).observed
+    @jax.jit
+    def simulate(tensor, temperature, directions):
+        task, rule = TensorPCATask(tensor), SphericalLangevin(temperature, 0.01)
 
-        found = run(jax.random.split(jax.random.key(0), size))
+        def run(direction, key):
+            model = UnitVector(direction)
+            return tx.train(model, task, rule, ts, observe=lambda model: model.direction, key=key).observed
+
+        return jax.vmap(run)(directions, noises)
+
+    uniform = jax.vmap(lambda key: random_direction(2, key=key).direction)(starts)
+    fixed = jnp.broadcast_to(start, (runs, 2))
+    for theory, tensor, temperature, directions in (
+        (SphericalDiffusion, np.zeros((2, 2, 2)), 0.7, fixed),
+        (AveragedLangevin, symmetric(3, 2, seed=3), 5.2, uniform),
+    ):
+        found = simulate(jnp.asarray(tensor), temperature, directions)
         np.testing.assert_allclose(jnp.linalg.norm(found, axis=-1), 1.0, rtol=1e-13)
-        solution = (AveragedLangevin if uniform else SphericalDiffusion).from_model(UnitVector(start), task, rule)
+        rule = SphericalLangevin(temperature, 0.01)
+        solution = theory.from_model(UnitVector(start), TensorPCATask(tensor), rule)
         expected = jax.vmap(solution.evaluate)(ts).mean
-        error = jnp.std(found, axis=0) / size**0.5
+        error = jnp.std(found, axis=0) / runs**0.5
         assert np.all(np.abs(np.mean(found, axis=0) - expected) <= 4.5 * error + 1e-15)
-        # The energy shows.
-        assert not uniform or float(jnp.linalg.norm(expected[-1])) > 8 * float(jnp.max(error))
+        # What there is to see is well above the noise.
+        assert float(jnp.linalg.norm(expected[1])) > 8 * float(jnp.max(error))
 
 
 def test_noise_of_partial_traces_is_the_squared_length_of_what_reads_them():
@@ -228,6 +235,7 @@ def test_predicted_overlaps():
     assert np.log(weak[1] / weak[0]) / np.log(100) == pytest.approx(-0.25, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_without_noise_gradient_flow_is_that_of_one_hermite_order():
     teacher, model = jnp.asarray([1.0, 0.0, 0.0, 0.0]), UnitVector([0.28, 0.96, 0.0, 0.0])
     task = TensorPCATask(spiked_tensor(teacher, order=3, samples=np.inf, key=jax.random.key(0)))
