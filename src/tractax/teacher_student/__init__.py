@@ -1,5 +1,9 @@
 """Teacher and student, online learning, and other reduced descriptions of how learners move."""
 
+from ._averaged_langevin import AveragedLangevin as AveragedLangevin
+from ._averaged_langevin import SphereMoments as SphereMoments
+from ._averaged_langevin import SphericalDiffusion as SphericalDiffusion
+from ._averaged_langevin import diffusion_average_square as diffusion_average_square
 from ._classification_task import ClassificationTask as ClassificationTask
 from ._committee import SoftCommittee as SoftCommittee
 from ._committee import committees as committees
@@ -56,6 +60,10 @@ from ._online_perceptron import OnlinePerceptron as OnlinePerceptron
 from ._online_perceptron import OnlinePerceptronLimit as OnlinePerceptronLimit
 from ._online_perceptron import OnlinePerceptronState as OnlinePerceptronState
 from ._online_sgd import OnlineSGD as OnlineSGD
+from ._partial_trace import leading_direction as leading_direction
+from ._partial_trace import partial_trace as partial_trace
+from ._partial_trace import partial_trace_overlap as partial_trace_overlap
+from ._partial_trace import partial_trace_variance as partial_trace_variance
 from ._perceptron_task import PerceptronTask as PerceptronTask
 from ._plateau import noise_floor as noise_floor
 from ._plateau import symmetric_plateau as symmetric_plateau
@@ -79,6 +87,7 @@ from ._soft_committee_flow import SoftCommitteeFlow as SoftCommitteeFlow
 from ._spherical import AbstractSpherical as AbstractSpherical
 from ._spherical import SphericalFlow as SphericalFlow
 from ._spherical import SphericalSGD as SphericalSGD
+from ._spherical_langevin import SphericalLangevin as SphericalLangevin
 from ._teacher_forcing import ForcedSequenceTask as ForcedSequenceTask
 from ._teacher_forcing import critical_forcing as critical_forcing
 from ._teacher_forcing import forced_rollout as forced_rollout
@@ -86,6 +95,10 @@ from ._teacher_forcing import forced_sensitivity as forced_sensitivity
 from ._teacher_forcing import forced_states as forced_states
 from ._teacher_forcing import largest_jacobian_norm as largest_jacobian_norm
 from ._teacher_forcing import sensitivity_bound as sensitivity_bound
+from ._tensor_pca import TensorPCATask as TensorPCATask
+from ._tensor_pca import UnitVector as UnitVector
+from ._tensor_pca import random_direction as random_direction
+from ._tensor_pca import spiked_tensor as spiked_tensor
 from ._two_layer_linear import TwoLayerLinear as TwoLayerLinear
 from ._two_layer_linear import VectorTask as VectorTask
 from ._two_scale_regression import TwoScaleRegressionFlow as TwoScaleRegressionFlow

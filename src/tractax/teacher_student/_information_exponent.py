@@ -54,7 +54,7 @@ def passage_time(start: ArrayLike, end: ArrayLike, signal: ArrayLike, *, order: 
 
     `ValueError` for an order below 1.
     """
-    _check_order(order)
+    check_order(order)
     start, end = as_float_array("start", start), as_float_array("end", end)
     signal = jnp.asarray(signal).astype(start.dtype)
     x, y = jnp.abs(start), jnp.abs(end.astype(start.dtype))
@@ -82,7 +82,7 @@ def escape_time(start: ArrayLike, signal: ArrayLike, *, order: int) -> Float[Arr
 
     `ValueError` for an order below 2, or a start or signal that is not positive.
     """
-    _check_order(order, least=2)
+    check_order(order, least=2)
     start = check_positive("start", start)
     signal = check_positive("signal", signal).astype(start.dtype)
     if order == 2:
@@ -92,13 +92,13 @@ def escape_time(start: ArrayLike, signal: ArrayLike, *, order: int) -> Float[Arr
 
 def flow_exponent(order: int) -> float:
     """$(k-2)/2$, the power of $d$ in the time of a search by gradient flow; zero for $k = 1$ and (a logarithm) 2."""
-    _check_order(order)
+    check_order(order)
     return max(order - 2, 0) / 2
 
 
 def sample_exponent(order: int) -> int:
     """$k - 1$, the power of $d$ in the samples of a search by online SGD; one for $k = 1$ and (times a logarithm) 2."""
-    _check_order(order)
+    check_order(order)
     return max(order - 1, 1)
 
 
@@ -113,6 +113,7 @@ def _clock(m: Array, order: int) -> Array:
     return time
 
 
-def _check_order(order: int, least: int = 1) -> None:
+def check_order(order: int, least: int = 1) -> None:
+    """The order of a polynomial or of a tensor."""
     if not isinstance(order, int) or isinstance(order, bool) or order < least:
         raise ValueError(f"`order` must be a whole number of at least {least}; got {order}.")

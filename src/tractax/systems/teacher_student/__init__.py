@@ -10,6 +10,7 @@ from ._online_perceptron import OnlinePerceptronSystem
 from ._single_index import OnlineSingleIndexSystem, SingleIndexSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
+from ._tensor_pca import AveragedLangevinSystem, TensorPCASystem
 from ._two_scale_regression import TwoScaleRegressionSystem
 
 SYSTEMS = (
@@ -21,6 +22,8 @@ SYSTEMS = (
     CurlThresholdSystem(),
     SingleIndexSystem(),
     OnlineSingleIndexSystem(),
+    AveragedLangevinSystem(),
+    TensorPCASystem(),
     NoisyPerceptronSystem(),
     LogisticRegressionSystem(),
     LargeStepLogisticSystem(),
