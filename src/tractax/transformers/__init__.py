@@ -15,6 +15,17 @@ from ._linear_attention import LinearAttention as LinearAttention
 from ._linear_attention import SeparateAttention as SeparateAttention
 from ._linear_attention_flow import LinearAttentionFlow as LinearAttentionFlow
 from ._linear_attention_flow import MergedHeads as MergedHeads
+from ._next_token import NextTokenTask as NextTokenTask
 from ._random_covariance import random_covariance_limit as random_covariance_limit
+from ._scan_and_snap import AbstractScanAndSnap as AbstractScanAndSnap
+from ._scan_and_snap import AlikeClasses as AlikeClasses
+from ._scan_and_snap import ScanAndSnap as ScanAndSnap
+from ._scan_and_snap import ScanAndSnapState as ScanAndSnapState
+from ._scan_and_snap_law import ScanAndSnapLaw as ScanAndSnapLaw
 from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttentionFlow
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
+from ._token_attention import TokenAttention as TokenAttention
+from ._token_attention_flow import TokenAttentionFlow as TokenAttentionFlow
+from ._winner_bounds import WinnerBounds as WinnerBounds
+from ._winner_bounds import relative_gain as relative_gain
+from ._winner_bounds import winner_bounds as winner_bounds

@@ -2,6 +2,14 @@
 
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
+from ._scan_and_snap import ScanAndSnapSystem
+from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
 
-SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem())
+SYSTEMS = (
+    LinearSelfAttentionSystem(),
+    MergedLinearAttentionSystem(),
+    SeparateKQAttentionSystem(),
+    ScanAndSnapSystem(),
+    ScanAndSnapLawSystem(),
+)
