@@ -6,3 +6,14 @@ from ._rank_one_tensor import RankOneTensorSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
 
 SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem(), RankOneTensorSystem())
+from ._scan_and_snap import ScanAndSnapSystem
+from ._scan_and_snap_law import ScanAndSnapLawSystem
+from ._separate_kq_attention import SeparateKQAttentionSystem
+
+SYSTEMS = (
+    LinearSelfAttentionSystem(),
+    MergedLinearAttentionSystem(),
+    SeparateKQAttentionSystem(),
+    ScanAndSnapSystem(),
+    ScanAndSnapLawSystem(),
+)
