@@ -234,7 +234,7 @@ class Interval(eqx.Module):
         return self.terms.prod(state.vector_field, self.terms.contr(self.t0, self.t1))
 
     def restart(self, y0: PyTree, state: StabilisedState, made_jump: Any) -> StabilisedState:
-        """Evaluates the vector field anew after a jump."""
+        """After a jump, evaluates the vector field anew, and makes the spectral radius due."""
         if made_jump is False:
             return state
         jumped = jax.lax.cond(
@@ -244,7 +244,10 @@ class Interval(eqx.Module):
         )
         vector_field = jax.tree.map(lambda a, b: jnp.where(made_jump, a, b), jumped, state.vector_field)
         count = state.num_gradients + jnp.where(made_jump, 1, 0)
-        return eqx.tree_at(lambda state: (state.vector_field, state.num_gradients), state, (vector_field, count))
+        age = jnp.where(made_jump, LIFETIME, state.age)
+        return eqx.tree_at(
+            lambda state: (state.vector_field, state.num_gradients, state.age), state, (vector_field, count, age)
+        )
 
 
 def _measure(
@@ -280,7 +283,9 @@ def _measure(
         lambda: (state_.spectral_radius, state_.direction, jnp.int32(0)),
     )
     last = state_.spectral_radius
+    # In a batch, others may have been due.
     radius = jnp.where(count > 0, radius, last)
+    direction = jnp.where(count > 0, direction, state_.direction)
     change = jnp.where(last > 0, jnp.abs(radius - last) / jnp.where(last > 0, last, 1), jnp.inf)
     change = jnp.where(count > 0, change, state_.change)
     return eqx.tree_at(

@@ -3,9 +3,6 @@
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._rank_one_tensor import RankOneTensorSystem
-from ._separate_kq_attention import SeparateKQAttentionSystem
-
-SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem(), RankOneTensorSystem())
 from ._scan_and_snap import ScanAndSnapSystem
 from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
@@ -14,6 +11,7 @@ SYSTEMS = (
     LinearSelfAttentionSystem(),
     MergedLinearAttentionSystem(),
     SeparateKQAttentionSystem(),
+    RankOneTensorSystem(),
     ScanAndSnapSystem(),
     ScanAndSnapLawSystem(),
 )
