@@ -16,6 +16,7 @@ from . import (
     logistic_regression,
     opposing_signals,
     separate_kq_attention,
+    softmax_heads,
     two_layer_modes,
     two_scale_regression,
 )
@@ -34,6 +35,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *linear_self_attention.PROBLEMS,
     *opposing_signals.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
+    *softmax_heads.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
 )

@@ -4,11 +4,15 @@ from ._aligned_attention import AlignedAttention as AlignedAttention
 from ._aligned_attention import aligned_attention as aligned_attention
 from ._attention_plateaus import plateau_losses as plateau_losses
 from ._attention_plateaus import plateau_map as plateau_map
+from ._debiased_descent import DebiasedDescent as DebiasedDescent
+from ._debiased_descent import ridge_risk as ridge_risk
 from ._drop_time import drop_time as drop_time
+from ._fixed_prompts import FixedPrompts as FixedPrompts
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
 from ._initialise import gaussian_attention as gaussian_attention
 from ._initialise import gaussian_separate_attention as gaussian_separate_attention
+from ._initialise import gaussian_softmax_attention as gaussian_softmax_attention
 from ._isotropic_attention import IsotropicAttention as IsotropicAttention
 from ._linear_attention import AbstractLinearAttention as AbstractLinearAttention
 from ._linear_attention import LinearAttention as LinearAttention
@@ -18,3 +22,10 @@ from ._linear_attention_flow import MergedHeads as MergedHeads
 from ._random_covariance import random_covariance_limit as random_covariance_limit
 from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttentionFlow
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
+from ._softmax_attention import SoftmaxAttention as SoftmaxAttention
+from ._softmax_heads import SoftmaxHeads as SoftmaxHeads
+from ._softmax_heads import softmax_heads as softmax_heads
+from ._softmax_heads_flow import SoftmaxHeadsFlow as SoftmaxHeadsFlow
+from ._softmax_heads_risk import sampled_heads_risk as sampled_heads_risk
+from ._softmax_heads_risk import two_example_risk as two_example_risk
+from ._softmax_heads_task import SoftmaxHeadsTask as SoftmaxHeadsTask

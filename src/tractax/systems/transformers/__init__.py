@@ -3,5 +3,11 @@
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
+from ._softmax_heads import SoftmaxHeadsSystem
 
-SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem())
+SYSTEMS = (
+    LinearSelfAttentionSystem(),
+    MergedLinearAttentionSystem(),
+    SeparateKQAttentionSystem(),
+    SoftmaxHeadsSystem(),
+)
