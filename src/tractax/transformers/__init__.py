@@ -7,6 +7,8 @@ from ._attention_plateaus import plateau_map as plateau_map
 from ._debiased_descent import DebiasedDescent as DebiasedDescent
 from ._debiased_descent import ridge_risk as ridge_risk
 from ._drop_time import drop_time as drop_time
+from ._facts import Facts as Facts
+from ._facts import RecallTask as RecallTask
 from ._fixed_prompts import FixedPrompts as FixedPrompts
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
@@ -14,12 +16,17 @@ from ._initialise import gaussian_attention as gaussian_attention
 from ._initialise import gaussian_separate_attention as gaussian_separate_attention
 from ._initialise import gaussian_softmax_attention as gaussian_softmax_attention
 from ._isotropic_attention import IsotropicAttention as IsotropicAttention
+from ._knowledge_extraction import Extraction as Extraction
+from ._knowledge_extraction import extract_facts as extract_facts
+from ._knowledge_extraction import learn_facts as learn_facts
 from ._linear_attention import AbstractLinearAttention as AbstractLinearAttention
 from ._linear_attention import LinearAttention as LinearAttention
 from ._linear_attention import SeparateAttention as SeparateAttention
 from ._linear_attention_flow import LinearAttentionFlow as LinearAttentionFlow
 from ._linear_attention_flow import MergedHeads as MergedHeads
 from ._random_covariance import random_covariance_limit as random_covariance_limit
+from ._recall_transformer import LowRankRecall as LowRankRecall
+from ._recall_transformer import RecallTransformer as RecallTransformer
 from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttentionFlow
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
 from ._softmax_attention import SoftmaxAttention as SoftmaxAttention

@@ -25,8 +25,9 @@ def _as_mu(x: Any) -> Array:
 class SoftmaxHeads(eqx.Module):
     r"""$\hat y = \sum_h\mu_h\sum_l y_l\,\mathrm{softmax}_l(\omega_h\,x_l\cdot x_q)$, two numbers for each head.
 
-    It is a network, which answers prompts of any number of inputs, and the state of its theory. The same as softmax attention with $W^{KQ}_h = \omega_h\,
-    \mathrm{diag}(I, 0)$ and $W^{OV}_h = \mu_h\,\mathrm{diag}(0, 1)$, which `network` returns.
+    It is a network, which answers prompts of any number of inputs, and the state of its theory. `network` returns the
+    softmax attention that computes the same, with $W^{KQ}_h = \omega_h\,\mathrm{diag}(I, 0)$ and $W^{OV}_h =
+    \mu_h\,\mathrm{diag}(0, 1)$.
 
     **Arguments:**
 

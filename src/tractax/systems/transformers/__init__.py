@@ -1,5 +1,6 @@
 """Attention and in-context learning: one file per theory, in the order of the documentation."""
 
+from ._knowledge_extraction import KnowledgeExtractionSystem
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
@@ -10,4 +11,5 @@ SYSTEMS = (
     MergedLinearAttentionSystem(),
     SeparateKQAttentionSystem(),
     SoftmaxHeadsSystem(),
+    KnowledgeExtractionSystem(),
 )

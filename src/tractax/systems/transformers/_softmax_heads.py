@@ -76,10 +76,8 @@ class SoftmaxHeadsSystem(AbstractSystem):
             risks.append(jax.vmap(task.risk)(theory))
             marked = jax.tree.map(lambda x: x[::4], run.observed)
             sampled.append(jax.lax.map(lambda heads: _risk(heads, task), marked))
-        left.set(
-            xlabel="time $t/\\tau$", ylabel="$\\sqrt{d}\\,\\omega$, $\\mu/\\sqrt{d}$", xscale="log", ylim=(-2.4, 3.0)
-        )
-        left.set_title("Two heads, opposite signs")
+        left.set(xlabel="time $t/\\tau$", ylabel="$\\sqrt{d}\\,\\omega$, $\\mu/\\sqrt{d}$", xscale="log")
+        left.set(title="Two heads, opposite signs", ylim=(-2.4, 3.0))
         left.legend(fontsize=8, loc="upper left")
         overlay(right, ts, jnp.stack(risks, axis=1), jnp.stack(sampled, axis=1), list(_CASES), simulated_ts=ts[::4])
         levels = {"one step of descent, debiased": DebiasedDescent.best_step(data).risk(data), "ridge": ridge_risk(data)}
