@@ -20,6 +20,7 @@ from . import (
     scan_and_snap,
     separate_kq_attention,
     single_index,
+    softmax_heads,
     two_layer_modes,
     two_scale_regression,
 )
@@ -42,6 +43,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *scan_and_snap.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
     *single_index.PROBLEMS,
+    *softmax_heads.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
 )

@@ -1,11 +1,13 @@
 """Attention and in-context learning: one file per theory, in the order of the documentation."""
 
+from ._knowledge_extraction import KnowledgeExtractionSystem
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._rank_one_tensor import RankOneTensorSystem
 from ._scan_and_snap import ScanAndSnapSystem
 from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
+from ._softmax_heads import SoftmaxHeadsSystem
 
 SYSTEMS = (
     LinearSelfAttentionSystem(),
@@ -14,4 +16,6 @@ SYSTEMS = (
     RankOneTensorSystem(),
     ScanAndSnapSystem(),
     ScanAndSnapLawSystem(),
+    SoftmaxHeadsSystem(),
+    KnowledgeExtractionSystem(),
 )
