@@ -4,5 +4,12 @@ from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._rank_one_tensor import RankOneTensorSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
+from ._trajectory_geometry import TrajectoryGeometrySystem
 
-SYSTEMS = (LinearSelfAttentionSystem(), MergedLinearAttentionSystem(), SeparateKQAttentionSystem(), RankOneTensorSystem())
+SYSTEMS = (
+    LinearSelfAttentionSystem(),
+    MergedLinearAttentionSystem(),
+    SeparateKQAttentionSystem(),
+    RankOneTensorSystem(),
+    TrajectoryGeometrySystem(),
+)
