@@ -8,6 +8,7 @@ from ._scan_and_snap import ScanAndSnapSystem
 from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
 from ._softmax_heads import SoftmaxHeadsSystem
+from ._trajectory_geometry import TrajectoryGeometrySystem
 
 SYSTEMS = (
     LinearSelfAttentionSystem(),
@@ -18,4 +19,5 @@ SYSTEMS = (
     ScanAndSnapLawSystem(),
     SoftmaxHeadsSystem(),
     KnowledgeExtractionSystem(),
+    TrajectoryGeometrySystem(),
 )
