@@ -17,6 +17,7 @@ from . import (
     opposing_signals,
     orthogonal_relu,
     separate_kq_attention,
+    symmetric_relu,
     two_layer_modes,
     two_scale_regression,
 )
@@ -36,6 +37,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *opposing_signals.PROBLEMS,
     *orthogonal_relu.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
+    *symmetric_relu.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
 )
