@@ -114,37 +114,32 @@ def test_parallel_units_fall_silent_together():
     assert np.all(np.isinf(times[:, 0]))
 
 
-def run_from(scale, t1=60.0):
-    model = balanced_units(4, 24, scale=scale, key=jax.random.key(2))
-    return model, OrthogonalReLUFlow.from_model(model, WIDE, t1=t1)
-
-
 @pytest.mark.slow
 def test_small_weights_pass_the_saddles():
     saddles = OrthogonalSaddles.from_task(WIDE)
-    scales, found, norms = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7], [], []
-    ts = jnp.linspace(0.0, 60.0, 3001)
-    for scale in scales:
-        model, solution = run_from(scale)
+    ts = jnp.linspace(0.0, 60.0, 6001)
+    found, predicted, ends = {}, {}, []
+    for scale in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9):
+        model = balanced_units(4, 24, scale=scale, key=jax.random.key(2))
+        solution = OrthogonalReLUFlow.from_model(model, WIDE, t1=60.0)
         states = jax.vmap(solution.evaluate)(ts)
         outputs = jnp.einsum("tj,tjk->tk", states.readout, jax.nn.relu(states.fields))
         squares = (WIDE.targets[None, :] - outputs) ** 2
         parts = jnp.stack([squares[:, :2].sum(1), squares[:, 2:].sum(1)], axis=1)
-        times = tx.analysis.crossing_times(ts, parts, parts[0] / 4)
-        np.testing.assert_allclose(times, saddles.times(model), atol=1.0)
+        found[scale] = np.asarray(tx.analysis.crossing_times(ts, parts, parts[0] / 4))
+        predicted[scale] = np.asarray(saddles.times(model))
         end = solution.network(60.0)
-        norms.append(float(jnp.sum(end.first**2) + jnp.sum(end.second**2)))
-        found.append(np.asarray(times))
-    found = np.asarray(found)
-    # Each tenfold smaller start takes ln(10)/D longer: e^{D t} goes like 1/λ.
-    for i, rate in enumerate(np.asarray(saddles.rates)):
-        growth = dict(zip(scales, np.exp(rate * (found[:, i] - found[0, i])), strict=True))
-        fit = tx.scaling(lambda scale, growth=growth: jnp.asarray(growth[scale]), scales, correction=0.15)
-        assert fit.contains(-1.0) and fit.interval[1] - fit.interval[0] < 0.2
-    assert np.all(np.diff(norms) < 0) and norms[-1] == pytest.approx(float(saddles.least_norm), rel=0.02)
+        ends.append(float(jnp.sum(end.first**2) + jnp.sum(end.second**2)))
     # Between the two times the loss rests next to the middle plateau.
-    middle = float(solution.loss(found[-1].mean()))
-    assert middle == pytest.approx(float(saddles.plateau_losses[1]), rel=0.02)
+    assert float(solution.loss(np.mean(found[1e-9]))) == pytest.approx(float(saddles.plateau_losses[1]), rel=0.02)
+    assert np.all(np.diff(ends) < 0) and ends[-1] == pytest.approx(float(saddles.least_norm), rel=0.02)
+    # Each tenfold smaller start takes ln(10)/D longer, up to a power of λ that the second best group sets.
+    for i, rival in enumerate((1.5 / np.hypot(1.5, 0.8), 1.2 / np.hypot(1.2, 0.4))):
+        power, rate = 2 * (1 - rival), float(saddles.rates[i])
+        growth = {scale: np.exp(rate * (t[i] - found[1e-4][i])) for scale, t in found.items()}
+        fit = tx.scaling(lambda scale, growth=growth: jnp.asarray(growth[scale]), list(growth), correction=power)
+        assert float(fit.exponent) == pytest.approx(-1.0, abs=1e-4)
+        assert max(abs(found[scale][i] - predicted[scale][i]) for scale in found) < 0.1
 
 
 def test_limits_of_groups():

@@ -21,6 +21,7 @@ from . import (
     separate_kq_attention,
     single_index,
     softmax_heads,
+    symmetric_relu,
     two_layer_modes,
     two_scale_regression,
 )
@@ -44,6 +45,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *separate_kq_attention.PROBLEMS,
     *single_index.PROBLEMS,
     *softmax_heads.PROBLEMS,
+    *symmetric_relu.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
 )

@@ -8,3 +8,7 @@ from ._orthogonal_relu_flow import Fields as Fields
 from ._orthogonal_relu_flow import OrthogonalReLUFlow as OrthogonalReLUFlow
 from ._orthogonal_saddles import OrthogonalSaddles as OrthogonalSaddles
 from ._pattern_fixed_relu import PatternFixedReLU as PatternFixedReLU
+from ._rank_one_relu import RankOneReLU as RankOneReLU
+from ._symmetric_data import antipodal_network as antipodal_network
+from ._symmetric_data import mirrored_task as mirrored_task
+from ._symmetric_relu import SymmetricReLU as SymmetricReLU

@@ -1,5 +1,9 @@
 """Two nonlinear layers: one file per theory, in the order of the documentation."""
 
 from ._orthogonal_relu import OrthogonalReLUSystem
+from ._symmetric_relu import SymmetricReLUSystem
 
-SYSTEMS = (OrthogonalReLUSystem(),)
+SYSTEMS = (
+    OrthogonalReLUSystem(),
+    SymmetricReLUSystem(),
+)
