@@ -1,0 +1,9 @@
+"""Two nonlinear layers: one file per theory, in the order of the documentation."""
+
+from ._modular_addition_modes import (
+    ModularAdditionLotterySystem,
+    ModularAdditionModesSystem,
+    ModularAdditionScaleSystem,
+)
+
+SYSTEMS = (ModularAdditionModesSystem(), ModularAdditionScaleSystem(), ModularAdditionLotterySystem())
