@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractSampledTask
 from ._modular_network import AbstractModularNetwork, check_count, check_modulus
@@ -33,7 +33,7 @@ class ModularAddition(AbstractSampledTask):
     p: int = eqx.field(static=True)
     loss_name: str = eqx.field(static=True)
 
-    def __init__(self, p: int, loss: str = "cross_entropy"):
+    def __init__(self, p: ArrayLike, loss: str = "cross_entropy"):
         if loss not in _LOSSES:
             raise ValueError(f"`loss` must be one of {', '.join(_LOSSES)}; got {loss!r}.")
         self.p, self.loss_name = check_modulus(p), loss

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import check_matrix, check_positive, require
 
@@ -70,7 +70,7 @@ class ModularNetwork(AbstractModularNetwork):
     readout: Float[Array, "*times neurons p"]
     activation: Callable = eqx.field(static=True)
 
-    def __init__(self, embedding: ArrayLike, readout: ArrayLike, activation: Callable = jnp.square):
+    def __init__(self, embedding: ArrayLike, readout: ArrayLike, activation: PyTree = jnp.square):
         self.embedding = check_matrix("embedding", embedding)
         self.readout = check_matrix("readout", readout, self.embedding.shape).astype(self.embedding.dtype)
         self.activation = _check_activation(activation)
@@ -80,7 +80,7 @@ class ModularNetwork(AbstractModularNetwork):
         cls,
         embedding: Complex[ArrayLike, "neurons frequencies"] | Float[ArrayLike, "neurons frequencies"],
         readout: Complex[ArrayLike, "neurons frequencies"] | Float[ArrayLike, "neurons frequencies"],
-        activation: Callable = jnp.square,
+        activation: PyTree = jnp.square,
     ) -> "ModularNetwork":
         r"""The network with $\theta_m[x] = \mathrm{Re}\sum_ka_{mk}e^{2\pi ikx/p}$ and $\xi_m[j]$ likewise.
 
@@ -133,7 +133,7 @@ class SeparateModularNetwork(AbstractModularNetwork):
     readout: Float[Array, "*times neurons p"]
     activation: Callable = eqx.field(static=True)
 
-    def __init__(self, left: ArrayLike, right: ArrayLike, readout: ArrayLike, activation: Callable = jnp.square):
+    def __init__(self, left: ArrayLike, right: ArrayLike, readout: ArrayLike, activation: PyTree = jnp.square):
         self.left = check_matrix("left", left)
         self.right = check_matrix("right", right, self.left.shape).astype(self.left.dtype)
         self.readout = check_matrix("readout", readout, self.left.shape).astype(self.left.dtype)
@@ -146,7 +146,7 @@ class SeparateModularNetwork(AbstractModularNetwork):
 
 
 def gaussian_modular_network(
-    p: int, neurons: int, *, scale: ArrayLike, key: PRNGKeyArray, activation: Callable = jnp.square
+    p: ArrayLike, neurons: ArrayLike, *, scale: ArrayLike, key: PRNGKeyArray, activation: PyTree = jnp.square
 ) -> ModularNetwork:
     """Independent normal weights.
 
@@ -181,7 +181,7 @@ def check_count(name: str, count: Any, least: int = 1) -> int:
     return int(count)
 
 
-def _check_activation(activation: Callable) -> Callable:
+def _check_activation(activation: PyTree) -> Callable:
     if not callable(activation):
         raise ValueError(f"`activation` must be a function of arrays, such as jnp.square; got {activation!r}.")
     return activation
