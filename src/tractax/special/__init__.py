@@ -9,4 +9,7 @@ from ._monotone_inverse import monotone_inverse as monotone_inverse
 from ._quintic_escape import quintic_escape as quintic_escape
 from ._softplus_lambert import softplus_lambert as softplus_lambert
 from ._talbot import talbot as talbot
+from ._weierstrass_root import weierstrass_half_period as weierstrass_half_period
+from ._weierstrass_root import weierstrass_root as weierstrass_root
+from ._weierstrass_root import weierstrass_root_inverse as weierstrass_root_inverse
 from ._wright_omega import wright_omega as wright_omega
