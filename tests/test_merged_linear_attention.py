@@ -83,14 +83,27 @@ def test_random_heads_conserve_and_drop_once():
     assert float(jnp.linalg.svd(flat, compute_uv=False)[1]) < 2e-2 * float(jnp.linalg.norm(flat))
 
 
-def test_drop_time_of_one_white_head():
+def _one_white_head():
+    """A head, the rate of its growth and its drop time."""
     # Here the orbit is logistic: with γg = q = 1 - 1/√2 at half of the drop, e^(2st) = q √d / ((1 - q) γ α²).
     s, gamma, q = 0.0625 * 2, 0.25 * (1 + 5 / 31), 1 - 0.5**0.5
-    model = LinearAttention.embed(1e-4 * np.ones(1), 3e-4 * np.eye(4)[None])
     alpha = (1e-4 + 3e-4 * 2) / 2
     expected = np.log(q * 2 / ((1 - q) * gamma * alpha**2)) / (2 * s)
+    return LinearAttention.embed(1e-4 * np.ones(1), 3e-4 * np.eye(4)[None]), s, expected
+
+
+def test_drop_time_of_one_white_head():
+    model, _, expected = _one_white_head()
     assert float(drop_time(model, WHITE)) == pytest.approx(expected, rel=1e-7)
     assert float(drop_time(model, WHITE, tx.GradientFlow(3.0))) == pytest.approx(3 * expected, rel=1e-7)
+
+
+@pytest.mark.slow
+def test_drop_time_has_a_gradient():
+    # With the variance λ, the rate is s ∝ λ² and γ ∝ λ.
+    model, s, expected = _one_white_head()
+    slope = jax.grad(lambda scale: drop_time(model, InContextRegression(scale * jnp.eye(4) / 4, 31)))(1.0)
+    assert float(slope) == pytest.approx(-2 * expected - 1 / (2 * s), rel=1e-7)
 
 
 def test_drop_time_grows_with_the_logarithm_of_the_scale():

@@ -9,7 +9,9 @@ from problems import PROBLEMS, Problem
 
 import tractax as tx
 
-problems = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+
+def _parameter(problem, slow):
+    return pytest.param(problem, id=problem.name, marks=[pytest.mark.slow] if slow else [])
 
 
 def _by_theory():
@@ -17,10 +19,11 @@ def _by_theory():
     seen = set()
     for problem in PROBLEMS:
         theory = problem.name.partition("/")[0]
-        yield pytest.param(problem, id=problem.name, marks=[pytest.mark.slow] if theory in seen else [])
+        yield _parameter(problem, problem.slow or theory in seen)
         seen.add(theory)
 
 
+problems = pytest.mark.parametrize("problem", [_parameter(problem, problem.slow) for problem in PROBLEMS])
 one_problem = pytest.mark.parametrize("problem", list(_by_theory()))
 
 

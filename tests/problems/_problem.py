@@ -17,6 +17,7 @@ class Problem:
     - `agreement`: largest relative error against a tight simulation.
     - `residual`: largest relative residual of the differential equation; `None` if the state obeys none.
     - `late`: a time at which `limit` is reached to 1e-6; `None` if theory has no limit.
+    - `slow`: whether all checks of it run with `-m slow` only, since an integrated solution takes long to compile.
 
     The checks ask for no time beyond the horizon of the solution, its `t1`, except to see that it refuses. The dense
     output of a reduced flow needs a larger `residual`: about 1e-7.
@@ -28,3 +29,4 @@ class Problem:
     agreement: float = 1e-8
     residual: float | None = 1e-10
     late: float | None = 1e3
+    slow: bool = False

@@ -55,6 +55,10 @@ from ._one_pass_least_squares import AbstractOnePass as AbstractOnePass
 from ._one_pass_least_squares import OnePassLeastSquares as OnePassLeastSquares
 from ._one_pass_least_squares import OnePassRecursion as OnePassRecursion
 from ._one_pass_least_squares import SquaredErrors as SquaredErrors
+from ._online_perceptron import AbstractOnlinePerceptron as AbstractOnlinePerceptron
+from ._online_perceptron import OnlinePerceptron as OnlinePerceptron
+from ._online_perceptron import OnlinePerceptronLimit as OnlinePerceptronLimit
+from ._online_perceptron import OnlinePerceptronState as OnlinePerceptronState
 from ._online_sgd import OnlineSGD as OnlineSGD
 from ._partial_trace import leading_direction as leading_direction
 from ._partial_trace import partial_trace as partial_trace

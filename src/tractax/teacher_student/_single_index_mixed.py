@@ -23,13 +23,12 @@ Source: Ben Arous, Gheissari and Jagannath 2021, arXiv 2003.10409, for the setti
 
 from typing import Any, ClassVar, TypeVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, Kind, integrate_flow, require
+from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, FlowPath, Kind, integrate_flow, require
 from ..special import monotone_inverse
 from ._hermite_link import HermiteLink, gauss_hermite, hermite_values
 from ._single_index import SingleIndex, SingleIndexTask, check_single_index, hermite_signals
@@ -52,7 +51,7 @@ class AbstractOverlapFlow(AbstractReducedFlow[Alignment]):
     - `task`: the case.
     """
 
-    path: eqx.AbstractVar[diffrax.DenseInterpolation]
+    path: eqx.AbstractVar[FlowPath]
     velocity: eqx.AbstractVar[Float[Array, " powers"]]
     task: eqx.AbstractVar[SingleIndexTask]
 
@@ -66,7 +65,7 @@ class AbstractOverlapFlow(AbstractReducedFlow[Alignment]):
 
     def limit(self) -> Alignment:
         """The overlap as t → ∞: the first zero of the velocity on its way, told from others if 1/1000 apart."""
-        start = self.path.evaluate(self.path.t0).overlap
+        start = self.evaluate(0.0).overlap
         return Alignment(_next_rest(self.velocity, start))
 
 
@@ -83,7 +82,7 @@ class MixedSingleIndexFlow(AbstractOverlapFlow):
     - `task`: the case.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     velocity: Float[Array, " powers"]
     task: SingleIndexTask
     kind: ClassVar[Kind] = "exact"
@@ -128,7 +127,7 @@ class OnlineSingleIndex(AbstractOverlapFlow):
     - `task`: the case.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     velocity: Float[Array, " powers"]
     task: SingleIndexTask
     kind: ClassVar[Kind] = "asymptotic"
@@ -208,7 +207,7 @@ def _field(velocity: Array, t: Any, state: Alignment) -> Alignment:
     return Alignment(jnp.polyval(velocity[::-1], state.overlap))
 
 
-def _integrate(velocity: Array, start: Array, t1: ArrayLike) -> diffrax.DenseInterpolation:
+def _integrate(velocity: Array, start: Array, t1: ArrayLike) -> FlowPath:
     return integrate_flow(eqx.Partial(_field, velocity), Alignment(start), t1)
 
 

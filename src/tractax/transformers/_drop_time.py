@@ -20,9 +20,9 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-import optimistix
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core import AbstractRule, require
 from ..rules import GradientFlow, check_flow
@@ -56,7 +56,7 @@ def drop_time(model: PyTree, task: PyTree, rule: AbstractRule | None = None) -> 
     direction = task.drive / speed
     amplitude = jnp.linalg.norm(heads.value + jnp.einsum("hij,ij->h", heads.key_query, direction)) / 2
     # The orbit, from so near the saddle that the distance, which enters by its square, is lost in rounding.
-    distance = jnp.finfo(speed.dtype).eps ** 0.4 * jnp.sqrt(jnp.linalg.norm(task.optimum))
+    distance = float(jnp.finfo(speed.dtype).eps) ** 0.4 * jnp.sqrt(jnp.linalg.norm(task.optimum))
     along = _half_time(task, MergedHeads(distance[None], distance * direction[None]))
     time = tau.astype(speed.dtype) * (along + jnp.log(distance / amplitude) / speed)
     message = "`model` must have small weights for drop_time, so that the loss starts above the middle of its drop."
@@ -70,19 +70,34 @@ def _half_time(task: InContextRegression, start: MergedHeads) -> Float[Array, ""
     double = level.dtype == jnp.float64
     rtol = 1e-12 if double else 1e-6
 
-    def above(t: Any, y: MergedHeads, args: Any, **options: Any) -> Float[Array, ""]:
+    def fallen(t: Any, y: MergedHeads, args: Any, **options: Any) -> Bool[Array, ""]:
         del t, args, options
-        return task.loss_of_map(y.effective_map) - level
+        return task.loss_of_map(y.effective_map) < level
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, state, args: merged_velocity(task, GradientFlow(), t, state)),
+        diffrax.ODETerm(lambda t, y, args: merged_velocity(task, GradientFlow(), t, y)),
         diffrax.Dopri8(),
         t0=0.0,
-        t1=jnp.inf,
+        t1=jnp.asarray(jnp.inf, level.dtype),
         dt0=None,
         y0=start,
+        saveat=diffrax.SaveAt(t1=True, dense=True),
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol * start.value[0]),
-        event=diffrax.Event(above, optimistix.Newton(rtol, rtol)),
-        max_steps=4096,
+        event=diffrax.Event(fallen),
+        max_steps=1024,
     )
-    return solution.ts[-1]  # pyright: ignore
+
+    def excess(t: Float[Array, ""]) -> Float[Array, ""]:
+        return task.loss_of_map(solution.evaluate(t).effective_map) - level
+
+    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = (low + high) / 2
+        above = excess(middle) > 0
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    end = jax.lax.stop_gradient(solution.ts[-1])  # pyright: ignore
+    near, _ = jax.lax.fori_loop(0, 60, halve, (jnp.zeros_like(end), end))
+    # A step of Newton's method, which knows the derivatives that bisection does not.
+    value, slope = jax.value_and_grad(excess)(jax.lax.stop_gradient(near))
+    return near - value / jax.lax.stop_gradient(slope)

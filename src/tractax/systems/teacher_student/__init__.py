@@ -6,6 +6,7 @@ from ._curl_descent import CurlDescentSystem, CurlThresholdSystem
 from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSystem
 from ._noisy_perceptron import NoisyPerceptronSystem
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
+from ._online_perceptron import OnlinePerceptronSystem
 from ._single_index import OnlineSingleIndexSystem, SingleIndexSystem
 from ._soft_committee import SoftCommitteeSystem
 from ._teacher_forcing import TeacherForcingSystem
@@ -14,6 +15,7 @@ from ._two_scale_regression import TwoScaleRegressionSystem
 
 SYSTEMS = (
     SoftCommitteeSystem(),
+    OnlinePerceptronSystem(),
     OnePassLeastSquaresSystem(),
     TwoScaleRegressionSystem(),
     CurlDescentSystem(),
