@@ -38,22 +38,6 @@ def carlson_rf(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Float[Array, "..."]:
     a, b, c = jax.lax.fori_loop(0, 26, double, tuple(jnp.sqrt(w / largest) for w in (x, y, z)))
     value = 1 / (jnp.sqrt((a * a + b * b + c * c) / 3) * jnp.sqrt(largest))
     return jnp.where(proper, value, jnp.where(zeros >= 2, jnp.inf, jnp.nan))
-    r"""$R_F(x, y, z) = \tfrac12\int_0^\infty\frac{ds}{\sqrt{(s + x)(s + y)(s + z)}}$, for non-negative numbers.
-
-    **Arguments:**
-
-    - `x`, `y`, `z`: non-negative, at most one of them zero. The derivative by an argument that is zero is infinite.
-
-    **Returns:**
-
-    The integral, with the broadcast shape; symmetric and homogeneous of degree $-\tfrac12$. NaN for negative numbers,
-    infinite where two of them vanish.
-    """
-    x, y, z = broadcast(x, y, z)
-    valid = (x >= 0) & (y >= 0) & (z >= 0)
-    diverges = (x + y == 0) | (y + z == 0) | (z + x == 0)
-    x, y, z = (jnp.where(valid & ~diverges, number, 1.0) for number in (x, y, z))
-    return jnp.where(valid, jnp.where(diverges, jnp.inf, carlson_rf_pair(x, y + z, y * z)), jnp.nan)
 
 
 def carlson_rf_pair(x: ArrayLike, total: ArrayLike, product: ArrayLike) -> Float[Array, "..."]:

@@ -83,7 +83,7 @@ def gaussian_softmax_attention(inputs: int, heads: int = 1, *, scale: ArrayLike,
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
-    _check_sizes(inputs=inputs, heads=heads)
+    check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
     draw = scale * jax.random.normal(key, (2, heads, inputs + 1, inputs + 1), scale.dtype)
     return SoftmaxAttention(draw[0], draw[1])
