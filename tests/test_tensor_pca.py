@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
-import scipy.integrate
 import scipy.linalg
 
 import tractax as tx
@@ -151,8 +150,9 @@ def test_solutions_satisfy_their_equation_and_limits():
             jax.tree.map(_same, path.evaluate(t), expected)
         jax.tree.map(_same, path.time_average(0.0), path.initial)
         jax.tree.map(_same, path.time_average(jnp.inf), path.limit())
-        integral, _ = scipy.integrate.quad(lambda t, path=path: float(path.evaluate(t).mean[0]), 0, 2.0)
-        assert float(path.time_average(2.0).mean[0]) == pytest.approx(integral / 2, rel=1e-12)
+        nodes, weights = np.polynomial.legendre.leggauss(60)
+        means = jax.vmap(path.evaluate)(jnp.asarray(1.0 + nodes)).mean
+        np.testing.assert_allclose(path.time_average(2.0).mean, weights @ means / 2, rtol=1e-12, atol=1e-15)
 
 
 def _same(found, expected):
@@ -163,7 +163,7 @@ def test_rule_follows_free_diffusion_and_drifts_to_the_average():
     """Means over many runs within four standard errors; one step is exact in two dimensions without energy."""
     points, weights = np.polynomial.hermite_e.hermegauss(40)
     assert np.cos(np.sqrt(2 * 0.3 * 0.1) * points) @ weights / weights.sum() == pytest.approx(np.exp(-0.03), rel=1e-13)
-    start, ts, runs = jnp.asarray([0.6, 0.8]), jnp.asarray([0.0, 0.4, 1.2]), 20000
+    start, ts, runs = jnp.asarray([0.6, 0.8]), jnp.asarray([0.0, 0.4, 0.8]), 8000
     starts, noises = jax.random.split(jax.random.key(0), (2, runs))
 
     @jax.jit
