@@ -1,9 +1,16 @@
 """Two nonlinear layers: one file per theory, in the order of the documentation."""
 
+from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
 from ._modular_addition_modes import (
     ModularAdditionLotterySystem,
     ModularAdditionModesSystem,
     ModularAdditionScaleSystem,
 )
 
-SYSTEMS = (ModularAdditionModesSystem(), ModularAdditionScaleSystem(), ModularAdditionLotterySystem())
+SYSTEMS = (
+    ModularAdditionModesSystem(),
+    ModularAdditionScaleSystem(),
+    ModularAdditionLotterySystem(),
+    ModularAdditionLogitsSystem(),
+    ModularAdditionReLUSystem(),
+)
