@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Int
+from jaxtyping import Array, ArrayLike, Int, PyTree
 
 from ._modular_network import check_count
 
@@ -30,7 +30,7 @@ class FiniteGroup(eqx.Module):
     real_dimensions: tuple[int, ...] = eqx.field(static=True)
     complex_dimensions: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, table: ArrayLike, real_dimensions: Any = (), complex_dimensions: Any = ()):
+    def __init__(self, table: PyTree, real_dimensions: Any = (), complex_dimensions: Any = ()):
         products = np.asarray(table)
         elements = np.arange(products.shape[0] if products.ndim else 0)
         square = products.ndim == 2 and products.shape == (elements.size,) * 2 and elements.size > 0

@@ -1,26 +1,26 @@
 r"""How features of a group emerge: hidden units climb an energy whose maxima are representations.
 
-Set-up. Inputs are pairs $(g, h)$ of elements of a group of order $M$, $X\in\{0,1\}^{n\times2M}$ their concatenated one-hots,
-$Y$ the one-hots of the products $gh$. Features $F = \phi(XW)$, a linear readout $V$, loss $\tfrac12\lVert\tilde Y -
-\tilde FV\rVert^2 + \tfrac\eta2\lVert V\rVert^2$, where the tilde removes the mean over pairs.
+Set-up. Inputs are pairs $(g, h)$ of elements of a group of order $M$, $X\in\{0,1\}^{n\times2M}$ their concatenated
+one-hots, $Y$ the one-hots of the products $gh$. Features $F = \phi(XW)$, a linear readout $V$, loss $\tfrac12\lVert\tilde Y
+- \tilde FV\rVert^2 + \tfrac\eta2\lVert V\rVert^2$, where the tilde removes the mean over pairs.
 
 Theory. Once the readout has converged, what it sends back to the features is, with $A = (\tilde F\tilde F^\top +
 \eta)^{-1}$,
 
 $$G_F = \eta\,A\,\tilde Y\tilde Y^\top\!A\,\tilde F.$$
 
-With many random features $A$ is nearly a multiple of the identity. Hidden units are then independent of each other, and each
-climbs the energy
+With many random features $A$ is nearly a multiple of the identity. Hidden units are then independent of each other, and
+each climbs the energy
 
 $$E(w) = \tfrac12\lVert\tilde Y^\top\phi(Xw)\rVert^2.$$
 
-For $\phi(z) = z^2$, all $M^2$ pairs and $\lVert w\rVert = 1$ its local maxima are single representations of the group, with
-$E = M/2d$ for one of real type and dimension $d$ (the trivial one excepted), and $E = M/4d$ for a conjugate pair of complex
-type. In a cyclic group these are single frequencies. With too few pairs, $n \lesssim M\ln M$, ascent ends elsewhere: units
-memorise.
+For $\phi(z) = z^2$, all $M^2$ pairs and $\lVert w\rVert = 1$ its local maxima are single representations of the group,
+with $E = M/2d$ for one of real type and dimension $d$ (the trivial one excepted), and $E = M/4d$ for a conjugate pair of
+complex type. In a cyclic group these are single frequencies. With too few pairs, $n \lesssim M\ln M$, ascent ends
+elsewhere: units memorise.
 
-Source: Tian 2025, arXiv 2509.21519, whose normalisation of $E$ differs by a factor. Representations of dimension 3 and more, and
-those of quaternionic type, have not been checked.
+Source: Tian 2025, arXiv 2509.21519, whose normalisation of $E$ differs by a factor. Representations of dimension 3 and
+more, and those of quaternionic type, have not been checked.
 """
 
 from typing import Any
@@ -124,7 +124,9 @@ class Li2Energy(eqx.Module):
         """
         weights = check_matrix("weights", weights, (2 * self.group.order,))
         size = jnp.linalg.norm(weights)
-        return _ascend(self, require(weights, size > 0, "`weights` must not all be zero.") / size, check_count("steps", steps))
+        return _ascend(
+            self, require(weights, size > 0, "`weights` must not all be zero.") / size, check_count("steps", steps)
+        )
 
 
 @eqx.filter_jit
@@ -138,30 +140,26 @@ def _ascend(energy: Li2Energy, start: Float[Array, " inputs"], steps: int) -> Fl
     return jax.lax.fori_loop(0, steps, step, start)
 
 
-def ridge_readout(
-    features: Float[Array, "pairs units"], targets: Float[Array, "pairs outputs"], penalty: ArrayLike
-) -> Float[Array, "units outputs"]:
+def ridge_readout(features: ArrayLike, targets: ArrayLike, penalty: ArrayLike) -> Float[Array, "units outputs"]:
     r"""$V = (\tilde F^\top\tilde F + \eta)^{-1}\tilde F^\top\tilde Y$, the readout with the least penalised loss.
 
     **Arguments:**
 
-    - `features`: $F$, one pair a row.
-    - `targets`: $Y$.
+    - `features`: $F$, one pair a row, shape `(pairs, units)`.
+    - `targets`: $Y$, shape `(pairs, outputs)`.
     - `penalty`: $\eta > 0$.
     """
     f, y, eta = _centred(features, targets, penalty)
     return jnp.linalg.solve(f.T @ f + eta * jnp.eye(f.shape[1], dtype=f.dtype), f.T @ y)
 
 
-def feature_gradient(
-    features: Float[Array, "pairs units"], targets: Float[Array, "pairs outputs"], penalty: ArrayLike
-) -> Float[Array, "pairs units"]:
-    r"""$G_F = \eta A\tilde Y\tilde Y^\top\!A\tilde F$: minus the gradient of the loss by the features, at its best readout.
+def feature_gradient(features: ArrayLike, targets: ArrayLike, penalty: ArrayLike) -> Float[Array, "pairs units"]:
+    r"""$G_F = \eta A\tilde Y\tilde Y^\top\!A\tilde F$, minus the gradient by the features at the best readout.
 
     **Arguments:**
 
-    - `features`: $F$, one pair a row.
-    - `targets`: $Y$.
+    - `features`: $F$, one pair a row, shape `(pairs, units)`.
+    - `targets`: $Y$, shape `(pairs, outputs)`.
     - `penalty`: $\eta > 0$.
     """
     f, y, eta = _centred(features, targets, penalty)

@@ -1,5 +1,6 @@
 """Two nonlinear layers: one file per theory, in the order of the documentation."""
 
+from ._li2_energy import Li2EnergySystem
 from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
 from ._modular_addition_modes import (
     ModularAdditionLotterySystem,
@@ -13,4 +14,5 @@ SYSTEMS = (
     ModularAdditionLotterySystem(),
     ModularAdditionLogitsSystem(),
     ModularAdditionReLUSystem(),
+    Li2EnergySystem(),
 )
