@@ -1,8 +1,8 @@
 r"""How features of a group emerge: hidden units climb an energy whose maxima are representations.
 
 Set-up. Inputs are pairs $(g, h)$ of elements of a group of order $M$, $X\in\{0,1\}^{n\times2M}$ their concatenated
-one-hots, $Y$ the one-hots of the products $gh$. Features $F = \phi(XW)$, a linear readout $V$, loss $\tfrac12\lVert\tilde Y
-- \tilde FV\rVert^2 + \tfrac\eta2\lVert V\rVert^2$, where the tilde removes the mean over pairs.
+one-hots, $Y$ the one-hots of the products $gh$. Features $F = \phi(XW)$, a readout $V$, the loss $\tfrac12\lVert\tilde
+Y - \tilde FV\rVert^2 + \tfrac\eta2\lVert V\rVert^2$, where the tilde removes the mean over pairs.
 
 Theory. Once the readout has converged, what it sends back to the features is, with $A = (\tilde F\tilde F^\top +
 \eta)^{-1}$,
