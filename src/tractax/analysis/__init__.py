@@ -8,6 +8,8 @@ from ._activations import ReLU as ReLU
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
 from ._crossing import crossing_times as crossing_times
+from ._fourier import frequency_power as frequency_power
+from ._fourier import inverse_participation_ratio as inverse_participation_ratio
 from ._residual import residual as residual
 from ._scaling import Scaling as Scaling
 from ._scaling import scaling as scaling

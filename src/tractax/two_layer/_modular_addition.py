@@ -55,6 +55,13 @@ class ModularAddition(AbstractSampledTask):
         right = jnp.argmax(logits, axis=2) == (x[:, None] + x[None, :]) % self.p
         return jnp.mean(right.astype(logits.dtype))
 
+    def margin(self, model: PyTree) -> Float[Array, ""]:
+        """The least lead, over all pairs, of the score of the right answer over that of any other."""
+        logits = self.logits(model)
+        x = jnp.arange(self.p)
+        right = jax.nn.one_hot((x[:, None] + x[None, :]) % self.p, self.p, dtype=logits.dtype)
+        return jnp.min(jnp.sum(right * logits, axis=2) - jnp.max(jnp.where(right == 1, -jnp.inf, logits), axis=2))
+
     def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Int[Array, " batch"], Int[Array, " batch"]]:
         """Pairs, drawn with replacement."""
         x, y = jax.random.randint(key, (2, check_count("batch", batch)), 0, self.p)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import check_matrix, check_positive, require
 
@@ -45,6 +45,7 @@ class AbstractModularNetwork(eqx.Module):
         left, right = self.embeddings
         return self.activation(left[:, x] + right[:, y]) @ self.readout
 
+    @eqx.filter_jit
     def logits(self) -> Float[Array, "p p p"]:
         """The scores of all pairs, indexed by $x$, $y$ and the answer."""
         left, right = self.embeddings
@@ -78,8 +79,8 @@ class ModularNetwork(AbstractModularNetwork):
     @classmethod
     def from_amplitudes(
         cls,
-        embedding: Complex[ArrayLike, "neurons frequencies"] | Float[ArrayLike, "neurons frequencies"],
-        readout: Complex[ArrayLike, "neurons frequencies"] | Float[ArrayLike, "neurons frequencies"],
+        embedding: ArrayLike,
+        readout: ArrayLike,
         activation: PyTree = jnp.square,
     ) -> "ModularNetwork":
         r"""The network with $\theta_m[x] = \mathrm{Re}\sum_ka_{mk}e^{2\pi ikx/p}$ and $\xi_m[j]$ likewise.

@@ -1,5 +1,7 @@
 """Two nonlinear layers: one file per theory, in the order of the documentation."""
 
+from ._li2_energy import Li2EnergySystem
+from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
 from ._modular_addition_modes import ModularAdditionLotterySystem, ModularAdditionModesSystem, ModularAdditionScaleSystem
 from ._orthogonal_relu import OrthogonalReLUSystem
 from ._symmetric_relu import SymmetricReLUSystem
@@ -10,4 +12,7 @@ SYSTEMS = (
     ModularAdditionModesSystem(),
     ModularAdditionScaleSystem(),
     ModularAdditionLotterySystem(),
+    ModularAdditionLogitsSystem(),
+    ModularAdditionReLUSystem(),
+    Li2EnergySystem(),
 )
