@@ -19,6 +19,7 @@ from . import (
     separate_kq_attention,
     two_layer_modes,
     two_scale_regression,
+    two_token_attention,
 )
 from ._problem import Problem as Problem
 
@@ -38,4 +39,5 @@ PROBLEMS: tuple[Problem, ...] = (
     *separate_kq_attention.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
+    *two_token_attention.PROBLEMS,
 )

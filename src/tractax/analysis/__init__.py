@@ -8,6 +8,8 @@ from ._activations import ReLU as ReLU
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
 from ._crossing import crossing_times as crossing_times
+from ._largest_margin import MaxMargin as MaxMargin
+from ._largest_margin import largest_margin as largest_margin
 from ._residual import residual as residual
 from ._scaling import Scaling as Scaling
 from ._scaling import scaling as scaling

@@ -4,6 +4,7 @@ from ._aligned_attention import AlignedAttention as AlignedAttention
 from ._aligned_attention import aligned_attention as aligned_attention
 from ._attention_plateaus import plateau_losses as plateau_losses
 from ._attention_plateaus import plateau_map as plateau_map
+from ._attention_pooling import AttentionPooling as AttentionPooling
 from ._drop_time import drop_time as drop_time
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
@@ -26,6 +27,10 @@ from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttention
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
 from ._token_attention import TokenAttention as TokenAttention
 from ._token_attention_flow import TokenAttentionFlow as TokenAttentionFlow
+from ._token_selection import TokenSelection as TokenSelection
+from ._token_selection import selection_margin as selection_margin
+from ._two_token_attention import SelectionState as SelectionState
+from ._two_token_attention import TwoTokenAttention as TwoTokenAttention
 from ._winner_bounds import WinnerBounds as WinnerBounds
 from ._winner_bounds import relative_gain as relative_gain
 from ._winner_bounds import winner_bounds as winner_bounds

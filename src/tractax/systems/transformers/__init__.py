@@ -5,6 +5,7 @@ from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._scan_and_snap import ScanAndSnapSystem
 from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
+from ._two_token_attention import TwoTokenAttentionSystem
 
 SYSTEMS = (
     LinearSelfAttentionSystem(),
@@ -12,4 +13,5 @@ SYSTEMS = (
     SeparateKQAttentionSystem(),
     ScanAndSnapSystem(),
     ScanAndSnapLawSystem(),
+    TwoTokenAttentionSystem(),
 )
