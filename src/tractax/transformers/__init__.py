@@ -5,6 +5,7 @@ from ._aligned_attention import aligned_attention as aligned_attention
 from ._attention_plateaus import plateau_losses as plateau_losses
 from ._attention_plateaus import plateau_map as plateau_map
 from ._attention_pooling import AttentionPooling as AttentionPooling
+from ._binary_markov import BinaryMarkovTask as BinaryMarkovTask
 from ._drop_time import drop_time as drop_time
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
@@ -25,6 +26,8 @@ from ._scan_and_snap import ScanAndSnapState as ScanAndSnapState
 from ._scan_and_snap_law import ScanAndSnapLaw as ScanAndSnapLaw
 from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttentionFlow
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
+from ._tied_bigram import TiedBigram as TiedBigram
+from ._tied_bigram import learns_bigram as learns_bigram
 from ._token_attention import TokenAttention as TokenAttention
 from ._token_attention_flow import TokenAttentionFlow as TokenAttentionFlow
 from ._token_selection import TokenSelection as TokenSelection

@@ -1,5 +1,6 @@
 """Attention and in-context learning: one file per theory, in the order of the documentation."""
 
+from ._binary_markov import BinaryMarkovSystem
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._scan_and_snap import ScanAndSnapSystem
@@ -14,4 +15,5 @@ SYSTEMS = (
     ScanAndSnapSystem(),
     ScanAndSnapLawSystem(),
     TwoTokenAttentionSystem(),
+    BinaryMarkovSystem(),
 )
