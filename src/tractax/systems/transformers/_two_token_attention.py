@@ -56,7 +56,7 @@ class TwoTokenAttentionSystem(AbstractRunSystem):
 
 def several_case(tokens: int) -> tuple[TokenSelection, AttentionPooling]:
     """Random tokens around a best one, that all others differ from in a common direction too."""
-    others = jax.random.normal(jax.random.key(tokens), (tokens - 1, 3)) - jnp.asarray([2.0, 0.0, 0.0])
+    others = jax.random.normal(jax.random.key(tokens), (tokens - 1, 3)) - jnp.asarray([[2.0, 0.0, 0.0]])
     scores = jnp.concatenate([jnp.ones(1), jnp.linspace(0.0, 0.5, tokens - 1)])
     return TokenSelection(jnp.concatenate([jnp.zeros((1, 3)), others]), scores), AttentionPooling(jnp.zeros(3))
 
