@@ -99,6 +99,11 @@ def test_path_is_implicit_euler_and_its_own_flow():
 
 
 def test_flat_directions_and_float32():
+    # A flat direction that no axis shows: its curvature is rounding, and stays put for ever all the same.
+    across = jnp.asarray([0.3, -0.7, 0.55])
+    flat = QuadraticTask(jnp.eye(3) - jnp.outer(across, across) / jnp.sum(across**2))
+    end = ConsensusDescent.from_model(Point(jnp.ones(3)), flat, ConsensusHopping(1.0, 1.0, 1)).limit().position
+    np.testing.assert_allclose(end, across * (jnp.sum(across) / jnp.sum(across**2)), atol=1e-12)
     valley = QuadraticTask(jnp.asarray([[1.0, 1.0], [1.0, 1.0]], jnp.float32))
     model = Point(jnp.asarray([3.0, 1.0], jnp.float32))
     limit = ConsensusDescent.from_model(model, valley, ConsensusHopping(1.0, 1.0, 1)).limit().position

@@ -20,7 +20,7 @@ DEFAULTS = {
     "jax_numpy_rank_promotion": "allow",
     "jax_numpy_dtype_promotion": "standard",
 }
-FAMILIES = ("deep_linear", "teacher_student", "transformers")
+FAMILIES = ("deep_linear", "teacher_student", "transformers", "two_layer")
 ROOMS = ("analysis", "core", "prediction", "rules", "solvers", "special", "systems", "training")
 PACKAGES = ["tractax", *(f"tractax.{name}" for name in (*FAMILIES, *ROOMS)), "tractax.plotting"]
 

@@ -32,7 +32,8 @@ def test_order_conditions(autonomous):
     exact = np.asarray([1, 1 / 2, 1 / 3, 1 / 6, 1 / 4, 1 / 8, 1 / 12, 1 / 24])
     y1, error = steps(field, jnp.zeros(8), jnp.asarray(1.0))
     np.testing.assert_allclose(y1, np.broadcast_to(exact, y1.shape), atol=1e-12)
-    np.testing.assert_allclose(error[:, :4], np.zeros_like(error[:, :4]), atol=1e-12)
+    # Rounding grows with the number of stages.
+    assert np.all(np.abs(error[:, :4]) <= 2e-15 * SOLVER.stages[:, None])
     assert np.all(np.abs(error[:, 6]) > 1e-3)
 
 

@@ -12,6 +12,7 @@ from . import special as special
 from . import teacher_student as teacher_student
 from . import training as training
 from . import transformers as transformers
+from . import two_layer as two_layer
 from .analysis import compare as compare
 from .analysis import residual as residual
 from .analysis import scaling as scaling

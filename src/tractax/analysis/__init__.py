@@ -15,4 +15,10 @@ from ._scaling import Scaling as Scaling
 from ._scaling import scaling as scaling
 from ._similarity import cosine_similarity as cosine_similarity
 from ._similarity import representation_similarity as representation_similarity
+from ._step_commutator import gradient_bracket as gradient_bracket
+from ._step_commutator import step_commutator as step_commutator
+from ._subspace_alignment import Alignment as Alignment
+from ._subspace_alignment import subspace_alignment as subspace_alignment
 from ._tangent_kernel import tangent_kernel as tangent_kernel
+from ._trajectory_pca import TrajectoryPCA as TrajectoryPCA
+from ._trajectory_pca import trajectory_pca as trajectory_pca

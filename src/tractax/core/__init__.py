@@ -15,6 +15,7 @@ from ._checks import concrete as concrete
 from ._checks import require as require
 from ._files import whole_file as whole_file
 from ._reduced_flow import AbstractReducedFlow as AbstractReducedFlow
+from ._reduced_flow import FlowPath as FlowPath
 from ._reduced_flow import integrate_flow as integrate_flow
 from ._reporting import METHODS as METHODS
 from ._reporting import AbstractReportingSolver as AbstractReportingSolver

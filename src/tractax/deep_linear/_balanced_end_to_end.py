@@ -17,7 +17,6 @@ Source: Arora, Cohen and Hazan 2018, arXiv 1802.06509. Rank, weight decay and li
 
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ from ..core import (
     AbstractReducedFlow,
     AbstractRule,
     Assumption,
+    FlowPath,
     Kind,
     enforce,
     integrate_flow,
@@ -56,7 +56,7 @@ class BalancedEndToEnd(AbstractLinearSolution, AbstractReducedFlow[Product]):
     - `rank`: of the map, which the flow conserves.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     task: LinearTask | MapTask
     rule: GradientFlow
     depth: int = eqx.field(static=True)

@@ -18,11 +18,15 @@ from ._packed import Packed
 from ._recurrence import Field, ScanKind
 from ._spectral_radius import spectral_radius
 
-# The spectral radius is measured again after this many gradients, and whenever a step is shorter than the last one.
-LIFETIME = 50
+# The spectral radius is measured again after this many gradients at the latest, and whenever a step is shorter than the
+# last one; four times as often unless it was steady.
+LIFETIME = 200
+_STEADY = 0.01
 _MAX_PRODUCTS = 20
-# Power iteration approaches the spectral radius from below, and it may grow during a step.
-_SAFETY = 1.2
+# Power iteration approaches the spectral radius from below, and it may grow during a step: by how much it is
+# underestimated is judged by how much it changed between measurements.
+_MARGINS = (0.08, 0.2)
+_MARGIN_PER_CHANGE = 4.0
 
 
 class StabilisedState(eqx.Module):
@@ -33,7 +37,8 @@ class StabilisedState(eqx.Module):
     - `vector_field`: at the present time and state.
     - `direction`: where the last power iteration ended, flat.
     - `spectral_radius`: of the Jacobian, as last measured.
-    - `age`: evaluations of the vector field since.
+    - `change`: of the spectral radius between the last two measurements, relative.
+    - `age`: evaluations of the vector field since the last one.
     - `length`: of the last accepted step.
     - `num_gradients`: evaluations of the vector field, in accepted steps.
     - `num_products`: Jacobian-vector products, in accepted steps.
@@ -42,6 +47,7 @@ class StabilisedState(eqx.Module):
     vector_field: PyTree[Float[Array, "..."]]
     direction: Float[Array, " size"]
     spectral_radius: Float[Array, ""]
+    change: Float[Array, ""]
     age: Int[Array, ""]
     length: Float[Array, ""]
     num_gradients: Int[Array, ""]
@@ -56,6 +62,7 @@ class StabilisedState(eqx.Module):
             vector_field=vector_field,
             direction=direction,
             spectral_radius=zero,
+            change=zero + jnp.inf,
             age=jnp.int32(LIFETIME),
             length=zero,
             num_gradients=jnp.int32(num_gradients),
@@ -74,6 +81,7 @@ class StabilisedState(eqx.Module):
             vector_field=vector_field,
             direction=self.direction,
             spectral_radius=self.spectral_radius,
+            change=self.change,
             age=self.age + cost,
             length=length,
             num_gradients=self.num_gradients + cost,
@@ -171,7 +179,8 @@ class AbstractStabilisedSolver(AbstractReportingSolver[Packed[StabilisedState]])
         flat, unravel = ravel_pytree(y0)
         h = interval.length.astype(flat.dtype)
         state = _measure(interval, flat, unravel, h, state, enabled)
-        needed = _SAFETY * jnp.abs(h) * state.spectral_radius
+        margin = jnp.clip(_MARGIN_PER_CHANGE * state.change, *_MARGINS)
+        needed = (1 + margin) * jnp.abs(h) * state.spectral_radius
         intervals = jnp.asarray(self.intervals, flat.dtype)
         # Also false for NaN.
         possible = needed <= intervals[-1]
@@ -225,7 +234,7 @@ class Interval(eqx.Module):
         return self.terms.prod(state.vector_field, self.terms.contr(self.t0, self.t1))
 
     def restart(self, y0: PyTree, state: StabilisedState, made_jump: Any) -> StabilisedState:
-        """Evaluates the vector field anew after a jump."""
+        """After a jump, evaluates the vector field anew, and makes the spectral radius due."""
         if made_jump is False:
             return state
         jumped = jax.lax.cond(
@@ -235,7 +244,10 @@ class Interval(eqx.Module):
         )
         vector_field = jax.tree.map(lambda a, b: jnp.where(made_jump, a, b), jumped, state.vector_field)
         count = state.num_gradients + jnp.where(made_jump, 1, 0)
-        return eqx.tree_at(lambda state: (state.vector_field, state.num_gradients), state, (vector_field, count))
+        age = jnp.where(made_jump, LIFETIME, state.age)
+        return eqx.tree_at(
+            lambda state: (state.vector_field, state.num_gradients, state.age), state, (vector_field, count, age)
+        )
 
 
 def _measure(
@@ -257,7 +269,8 @@ def _measure(
 
     # Controllers never shorten a step after an accepted one, but for the end and for discontinuities.
     shorter = jnp.abs(h) < 0.99 * state_.length
-    due = enabled & (shorter | (state_.age >= LIFETIME))
+    lifetime = jnp.where(state_.change < _STEADY, LIFETIME, LIFETIME // 4)
+    due = enabled & (shorter | (state_.age >= lifetime))
     # A `cond`, since XLA would move work that all products share out of the loop, and do it even without a product.
     radius, direction, count = jax.lax.cond(
         eqxi.unvmap_any(due),
@@ -269,11 +282,16 @@ def _measure(
         ),
         lambda: (state_.spectral_radius, state_.direction, jnp.int32(0)),
     )
-    radius = jnp.where(count > 0, radius, state_.spectral_radius)
+    last = state_.spectral_radius
+    # In a batch, others may have been due.
+    radius = jnp.where(count > 0, radius, last)
+    direction = jnp.where(count > 0, direction, state_.direction)
+    change = jnp.where(last > 0, jnp.abs(radius - last) / jnp.where(last > 0, last, 1), jnp.inf)
+    change = jnp.where(count > 0, change, state_.change)
     return eqx.tree_at(
-        lambda state: (state.spectral_radius, state.direction, state.age, state.num_products),
+        lambda state: (state.spectral_radius, state.change, state.direction, state.age, state.num_products),
         state,
-        (radius, direction, jnp.where(count > 0, 0, state.age), state.num_products + count),
+        (radius, change, direction, jnp.where(count > 0, 0, state.age), state.num_products + count),
     )
 
 

@@ -1,5 +1,7 @@
 """Scalar functions that JAX lacks: stable, differentiable, once each."""
 
+from ._balanced_bernoulli import balanced_bernoulli as balanced_bernoulli
+from ._carlson_rf import carlson_rf as carlson_rf
 from ._decay_integral import decay_integral as decay_integral
 from ._exprel import exprel as exprel
 from ._logistic import logistic as logistic
@@ -8,4 +10,7 @@ from ._quintic_escape import quintic_escape as quintic_escape
 from ._sinh_root import sinh_root as sinh_root
 from ._softplus_lambert import softplus_lambert as softplus_lambert
 from ._talbot import talbot as talbot
+from ._weierstrass_root import weierstrass_half_period as weierstrass_half_period
+from ._weierstrass_root import weierstrass_root as weierstrass_root
+from ._weierstrass_root import weierstrass_root_inverse as weierstrass_root_inverse
 from ._wright_omega import wright_omega as wright_omega

@@ -29,7 +29,9 @@ def monotone_inverse(
     """
     value, low, high = (as_float_array(name, x) for name, x in (("value", value), ("low", low), ("high", high)))
     low, high = low.astype(value.dtype), high.astype(value.dtype)
-    value = jnp.clip(value, function(low), function(high))
+    least, most = function(low), function(high)
+    # Not `jnp.clip`, whose derivative at the ends is halved.
+    value = jnp.where(value < least, least, jnp.where(value > most, most, value))
 
     def bisect(residual: Callable[[Array], Array], start: Array) -> Array:
         def halve(_, ends):

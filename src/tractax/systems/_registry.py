@@ -2,7 +2,7 @@
 
 import difflib
 
-from . import deep_linear, teacher_student, transformers
+from . import deep_linear, teacher_student, transformers, two_layer
 from ._system import AbstractSystem
 
 
@@ -13,7 +13,7 @@ def catalogue(family: str | None = None) -> tuple[AbstractSystem, ...]:
 
     `ValueError` for an unknown family.
     """
-    systems = (*deep_linear.SYSTEMS, *teacher_student.SYSTEMS, *transformers.SYSTEMS)
+    systems = (*deep_linear.SYSTEMS, *teacher_student.SYSTEMS, *transformers.SYSTEMS, *two_layer.SYSTEMS)
     if family is None:
         return systems
     families = sorted({system.family for system in systems})

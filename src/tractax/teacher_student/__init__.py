@@ -1,5 +1,9 @@
 """Teacher and student, online learning, and other reduced descriptions of how learners move."""
 
+from ._averaged_langevin import AveragedLangevin as AveragedLangevin
+from ._averaged_langevin import SphereMoments as SphereMoments
+from ._averaged_langevin import SphericalDiffusion as SphericalDiffusion
+from ._averaged_langevin import diffusion_average_square as diffusion_average_square
 from ._classification_task import ClassificationTask as ClassificationTask
 from ._committee import SoftCommittee as SoftCommittee
 from ._committee import committees as committees
@@ -22,6 +26,12 @@ from ._curl_stability import hidden_flip_threshold as hidden_flip_threshold
 from ._curl_stability import readout_flip_threshold as readout_flip_threshold
 from ._gaussian_regression import GaussianRegression as GaussianRegression
 from ._gaussian_regression import RegressionSample as RegressionSample
+from ._hermite_link import HermiteLink as HermiteLink
+from ._information_exponent import escape_time as escape_time
+from ._information_exponent import flow_exponent as flow_exponent
+from ._information_exponent import information_exponent as information_exponent
+from ._information_exponent import passage_time as passage_time
+from ._information_exponent import sample_exponent as sample_exponent
 from ._large_step_logistic import large_step_bound as large_step_bound
 from ._large_step_logistic import perceptron_bound as perceptron_bound
 from ._late_perceptron import FittingScales as FittingScales
@@ -44,7 +54,15 @@ from ._one_pass_least_squares import AbstractOnePass as AbstractOnePass
 from ._one_pass_least_squares import OnePassLeastSquares as OnePassLeastSquares
 from ._one_pass_least_squares import OnePassRecursion as OnePassRecursion
 from ._one_pass_least_squares import SquaredErrors as SquaredErrors
+from ._online_perceptron import AbstractOnlinePerceptron as AbstractOnlinePerceptron
+from ._online_perceptron import OnlinePerceptron as OnlinePerceptron
+from ._online_perceptron import OnlinePerceptronLimit as OnlinePerceptronLimit
+from ._online_perceptron import OnlinePerceptronState as OnlinePerceptronState
 from ._online_sgd import OnlineSGD as OnlineSGD
+from ._partial_trace import leading_direction as leading_direction
+from ._partial_trace import partial_trace as partial_trace
+from ._partial_trace import partial_trace_overlap as partial_trace_overlap
+from ._partial_trace import partial_trace_variance as partial_trace_variance
 from ._perceptron_task import PerceptronTask as PerceptronTask
 from ._plateau import noise_floor as noise_floor
 from ._plateau import symmetric_plateau as symmetric_plateau
@@ -54,8 +72,21 @@ from ._plrnn import ShallowPLRNN as ShallowPLRNN
 from ._potential import Point as Point
 from ._potential import PotentialTask as PotentialTask
 from ._potential import QuadraticTask as QuadraticTask
+from ._single_index import SingleIndex as SingleIndex
+from ._single_index import SingleIndexTask as SingleIndexTask
+from ._single_index import single_indices as single_indices
+from ._single_index_flow import Alignment as Alignment
+from ._single_index_flow import SingleIndexFlow as SingleIndexFlow
+from ._single_index_flow import overlap_of_order as overlap_of_order
+from ._single_index_mixed import MixedSingleIndexFlow as MixedSingleIndexFlow
+from ._single_index_mixed import OnlineSingleIndex as OnlineSingleIndex
+from ._single_index_mixed import gradient_noise as gradient_noise
 from ._soft_committee_flow import Overlaps as Overlaps
 from ._soft_committee_flow import SoftCommitteeFlow as SoftCommitteeFlow
+from ._spherical import AbstractSpherical as AbstractSpherical
+from ._spherical import SphericalFlow as SphericalFlow
+from ._spherical import SphericalSGD as SphericalSGD
+from ._spherical_langevin import SphericalLangevin as SphericalLangevin
 from ._teacher_forcing import ForcedSequenceTask as ForcedSequenceTask
 from ._teacher_forcing import critical_forcing as critical_forcing
 from ._teacher_forcing import forced_rollout as forced_rollout
@@ -63,6 +94,10 @@ from ._teacher_forcing import forced_sensitivity as forced_sensitivity
 from ._teacher_forcing import forced_states as forced_states
 from ._teacher_forcing import largest_jacobian_norm as largest_jacobian_norm
 from ._teacher_forcing import sensitivity_bound as sensitivity_bound
+from ._tensor_pca import TensorPCATask as TensorPCATask
+from ._tensor_pca import UnitVector as UnitVector
+from ._tensor_pca import random_direction as random_direction
+from ._tensor_pca import spiked_tensor as spiked_tensor
 from ._two_layer_linear import TwoLayerLinear as TwoLayerLinear
 from ._two_layer_linear import VectorTask as VectorTask
 from ._two_scale_regression import TwoScaleRegressionFlow as TwoScaleRegressionFlow

@@ -28,7 +28,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractRule, AbstractSolution, Assumption, Kind, check_matrix, check_positive, check_psd, require
 from ..rules import ConsensusFlow, ConsensusHopping
-from ._potential import Point, QuadraticTask, check_points
+from ._potential import Point, QuadraticTask, check_points, without_rounding
 
 
 class Position(eqx.Module):
@@ -81,8 +81,8 @@ class ConsensusDescent(AbstractSolution[Position]):
         model, task, rule = _check_case(model, task, rule)
         curvatures, modes = jnp.linalg.eigh(task.hessian)
         tau = rule.time_per_step.astype(curvatures.dtype)
-        # Rounding may leave a flat direction with a slightly negative curvature.
-        return cls(Position(model.position), jnp.log1p(tau * jnp.maximum(curvatures, 0.0)) / tau, modes, task)
+        rates = jnp.log1p(tau * jnp.maximum(without_rounding(curvatures), 0.0)) / tau
+        return cls(Position(model.position), rates, modes, task)
 
     @classmethod
     def assumptions(cls, model: PyTree, task: PyTree, rule: AbstractRule | None = None) -> tuple[Assumption, ...]:

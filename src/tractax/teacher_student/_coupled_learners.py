@@ -30,7 +30,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from ..core import AbstractRule, AbstractSolution, Assumption, Kind, check_finite, check_matrix, check_positive, require
 from ..rules import CoupledFlow
 from ..special import decay_integral
-from ._potential import Point, QuadraticTask, check_points
+from ._potential import Point, QuadraticTask, check_points, without_rounding
 
 
 class CoupledModes(eqx.Module):
@@ -100,7 +100,7 @@ class CoupledLearners(AbstractSolution[CoupledModes]):
         dtype = model.position.dtype
         values, graph_modes = laplacian_modes(rule)
         curvatures, curvature_modes = jnp.linalg.eigh(task.hessian)
-        curvatures = _without_rounding(curvatures)
+        curvatures = without_rounding(curvatures)
         rates = curvatures.astype(dtype)[None, :] + rule.coupling.astype(dtype) * values.astype(dtype)[:, None]
         noise = jnp.zeros((), dtype) if rule.noise_scale is None else rule.noise_scale.astype(dtype)
         graph_modes, curvature_modes = oriented(graph_modes).astype(dtype), oriented(curvature_modes).astype(dtype)
@@ -208,7 +208,7 @@ def laplacian_modes(rule: CoupledFlow) -> tuple[Float[Array, " learners"], Float
     values, modes = jnp.linalg.eigh(laplacian + lift / n)
     uniform = jnp.full((n, 1), n**-0.5, laplacian.dtype)
     zero = jnp.zeros(1, laplacian.dtype)
-    return _without_rounding(jnp.concatenate([zero, values[:-1]])), jnp.concatenate([uniform, modes[:, :-1]], axis=1)
+    return without_rounding(jnp.concatenate([zero, values[:-1]])), jnp.concatenate([uniform, modes[:, :-1]], axis=1)
 
 
 def oriented(vectors: Float[Array, "size modes"]) -> Float[Array, "size modes"]:
@@ -223,12 +223,6 @@ def _exponential(rate: Array, t: Array) -> Array:
     ended = jnp.isinf(t)
     end = jnp.where(rate < 0, 0.0, jnp.where(rate > 0, jnp.inf, 1.0))
     return jnp.where(ended, end, jnp.exp(rate * jnp.where(ended, 0.0, t)))
-
-
-def _without_rounding(values: Float[Array, " modes"]) -> Float[Array, " modes"]:
-    """Eigenvalues, with zero for those that differ from it by rounding: in the end only zero stays where it is."""
-    rounding = 10 * values.shape[0] * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
-    return jnp.where(jnp.abs(values) <= rounding, 0.0, values)
 
 
 def _modes(model: Point, task: QuadraticTask, graph_modes: Array, curvature_modes: Array) -> CoupledModes:

@@ -119,7 +119,8 @@ class LogisticRegressionFlow(AbstractSolution[ClassifierState]):
     def final_direction(self) -> Float[Array, " in"]:
         """The direction of largest margin, a unit vector, which a loss that never vanishes approaches as $1/\\ln t$."""
         total = jnp.sum(_dual(self.task.signed_inputs), axis=0)
-        return total / jnp.linalg.norm(total)
+        norm = jnp.linalg.norm(total)
+        return total / jnp.where(norm == 0, 1.0, norm)
 
     def limit(self) -> ClassifierState:
         """The state as t → ∞, which exists for the hinge loss only."""

@@ -20,13 +20,12 @@ Source: Sclocchi, Geiger and Wyart 2023, arXiv 2301.13703, for the model; the eq
 
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, Assumption, Kind, integrate_flow, require
+from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, integrate_flow, require
 from ..rules import GradientDescent
 from ._linear_classifier import LinearClassifier
 from ._perceptron_task import PerceptronTask, check_perceptron, density, probability_below, split_weights
@@ -62,7 +61,7 @@ class NoisyPerceptron(AbstractReducedFlow[PerceptronState]):
     - `task`: the case.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     temperature: Float[Array, ""]
     task: PerceptronTask
     kind: ClassVar[Kind] = "asymptotic"

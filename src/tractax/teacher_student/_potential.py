@@ -83,3 +83,9 @@ def check_points(model: PyTree, task: PyTree, *, population: bool) -> tuple[Poin
         advice = "" if population else " For a population, use jax.vmap(task.loss)."
         raise ValueError(f"`model` must have a position of shape {wanted}; got {model.position.shape}.{advice}")
     return model, task
+
+
+def without_rounding(values: Float[Array, " modes"]) -> Float[Array, " modes"]:
+    """Eigenvalues, with zero for those that differ from it by rounding: in the end only zero stays where it is."""
+    rounding = 10 * values.shape[0] * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
+    return jnp.where(jnp.abs(values) <= rounding, 0.0, values)

@@ -20,13 +20,12 @@ Goldt et al. 2019, arXiv 1906.08632 (noise, unequal numbers of units).
 
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, Kind, integrate_flow
+from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, FlowPath, Kind, integrate_flow
 from ._committee import SoftCommittee
 from ._committee_task import CommitteeTask, check_committee, error_from_overlaps
 from ._online_sgd import OnlineSGD
@@ -60,7 +59,7 @@ class SoftCommitteeFlow(AbstractReducedFlow[Overlaps]):
     - `task`, `rule`: the case.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     teacher_overlaps: Float[Array, "teacher teacher"]
     task: CommitteeTask
     rule: OnlineSGD
@@ -153,12 +152,11 @@ def _velocity(teacher_overlaps: Array, task: CommitteeTask, rule: OnlineSGD, t: 
     drift = -eta_w * v[:, None] * (g.drift(covariance, i[:, None, None], n[None, :, None], n[None, None, :]) @ s)
     # The average over fresh examples of products of two updates, symmetric in both pairs of indices.
     first, second = np.triu_indices(hidden)
-    third, fourth = np.triu_indices(units)
-    twice = np.where(third == fourth, 1.0, 2.0).astype(dtype)
-    noise = g.diffusion(covariance, first[:, None], second[:, None], third[None, :], fourth[None, :])
-    noise = noise @ (jnp.asarray(twice) * s[third] * s[fourth])
+    noise = g.diffusion_of_sum(covariance, first, second, s)
     noise = noise + task.noise_scale.astype(dtype) ** 2 * g.slopes(covariance, first, second)
-    spread = jnp.zeros((hidden, hidden), dtype).at[first, second].set(noise).at[second, first].set(noise)
+    place = np.zeros((hidden, hidden), int)
+    place[first, second] = place[second, first] = np.arange(len(first))
+    spread = noise[place]
     to_student = drift[:, :hidden]
     student = to_student + to_student.T + eta_w**2 / rule.batch_size * v[:, None] * v[None, :] * spread
     readout = -eta_v * (g.pair(covariance, i[:, None], n[None, :]) @ s)

@@ -1,4 +1,4 @@
-"""Initial weights of linear attention."""
+"""Initial weights of attention."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ..core import check_positive
 from ._linear_attention import LinearAttention, SeparateAttention
+from ._softmax_attention import SoftmaxAttention
 
 
 def balanced_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PRNGKeyArray) -> LinearAttention:
@@ -20,7 +21,7 @@ def balanced_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `scale`: $\sigma = \lVert v\rVert$, positive.
     - `key`: for the draw.
     """
-    _check_sizes(inputs=inputs, heads=heads)
+    check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
     matrix_key, share_key = jax.random.split(key)
     theta = jax.random.normal(matrix_key, (inputs, inputs), scale.dtype)
@@ -40,13 +41,13 @@ def gaussian_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
-    _check_sizes(inputs=inputs, heads=heads)
+    check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
     draw = scale * jax.random.normal(key, (heads, 1 + inputs**2), scale.dtype)
     return LinearAttention.embed(draw[:, 0], draw[:, 1:].reshape(heads, inputs, inputs))
 
 
-def _check_sizes(**sizes: int) -> None:
+def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"`{name}` must be a whole number of at least 1; got {size!r}.")
@@ -65,8 +66,24 @@ def gaussian_separate_attention(
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
-    _check_sizes(inputs=inputs, heads=heads, rank=rank)
+    check_sizes(inputs=inputs, heads=heads, rank=rank)
     scale = check_positive("scale", scale)
     draw = scale * jax.random.normal(key, (heads, 1 + 2 * rank * inputs), scale.dtype)
     keys, queries = jnp.split(draw[:, 1:].reshape(heads, 2 * rank, inputs), 2, axis=1)
     return SeparateAttention.embed(draw[:, 0], keys, queries)
+
+
+def gaussian_softmax_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PRNGKeyArray) -> SoftmaxAttention:
+    r"""Softmax attention with independent Gaussian entries of standard deviation `scale` in all matrices.
+
+    **Arguments:**
+
+    - `inputs`: $d$.
+    - `heads`: the number of heads.
+    - `scale`: $\varepsilon$, positive.
+    - `key`: for the draw.
+    """
+    check_sizes(inputs=inputs, heads=heads)
+    scale = check_positive("scale", scale)
+    draw = scale * jax.random.normal(key, (2, heads, inputs + 1, inputs + 1), scale.dtype)
+    return SoftmaxAttention(draw[0], draw[1])

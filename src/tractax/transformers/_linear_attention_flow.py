@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, Assumption, Kind, enforce, integrate_flow, require
+from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, enforce, integrate_flow, require
 from ..rules import GradientFlow, check_flow
 from ._base import AbstractAttentionSolution, AbstractHeads, check_attention, leaves_zero, uncoupled
 from ._in_context_regression import InContextRegression
@@ -72,7 +72,7 @@ class LinearAttentionFlow(AbstractAttentionSolution[MergedHeads], AbstractReduce
     - `task`, `rule`: the case.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     task: InContextRegression
     rule: GradientFlow
     kind: ClassVar[Kind] = "exact"

@@ -20,7 +20,6 @@ Source: Tian, Wang, Chen and Du 2023, arXiv 2305.16380, for the model; the reduc
 
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,7 @@ from ..core import (
     AbstractRule,
     AbstractSolution,
     Assumption,
+    FlowPath,
     Kind,
     enforce,
     integrate_flow,
@@ -137,7 +137,7 @@ class ScanAndSnap(AbstractScanAndSnap, AbstractReducedFlow[ScanAndSnapState]):
     - `rule`: the rule.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     alike: AlikeClasses
     rule: GradientFlow
     kind: ClassVar[Kind] = "exact"

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, Assumption, Kind, enforce, integrate_flow
+from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, enforce, integrate_flow
 from ..rules import GradientFlow, check_flow
 from ._base import AbstractAttentionSolution, AbstractHeads, check_attention, leaves_zero, uncoupled
 from ._in_context_regression import InContextRegression
@@ -75,7 +75,7 @@ class SeparateAttentionFlow(AbstractAttentionSolution[SeparateHeads], AbstractRe
     - `task`, `rule`: the case.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     task: InContextRegression
     rule: GradientFlow
     kind: ClassVar[Kind] = "exact"

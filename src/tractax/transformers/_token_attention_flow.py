@@ -17,13 +17,12 @@ Source: Tian, Wang, Chen and Du 2023, arXiv 2305.16380.
 
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, Assumption, Kind, check_matrix, integrate_flow
+from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, check_matrix, integrate_flow
 from ..rules import GradientFlow, check_flow
 from ._next_token import NextTokenTask, check_token_attention
 from ._token_attention import TokenAttention, attention_features
@@ -41,7 +40,7 @@ class TokenAttentionFlow(AbstractReducedFlow[TokenAttention]):
     - `task`, `rule`: the case.
     """
 
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     task: NextTokenTask
     rule: GradientFlow
     kind: ClassVar[Kind] = "exact"

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 TABLE = Path(__file__).with_name("table.npz")
-SIZES = (*range(5, 26), *(int(m) for m in np.geomspace(28, 800, 36)))
+SIZES = (*range(5, 26), *(int(m) for m in np.geomspace(27, 800, 54)))
 
 _BETA = -0.5
 _DAMPING = 0.95

@@ -1,0 +1,35 @@
+"""Initial weights of two-layer networks."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import ArrayLike, PRNGKeyArray
+
+from ..core import check_key, check_positive
+from ._network import LeakyReLU, TwoLayerNetwork
+
+
+def balanced_units(
+    inputs: int, hidden: int, *, scale: ArrayLike, key: PRNGKeyArray | None, slope: float = 0.0
+) -> TwoLayerNetwork:
+    r"""Random balanced units of one output: $w_j = \lambda g_j/\sqrt m$ with normal $g_j$, $a_j = \pm\lVert w_j\rVert$.
+
+    **Arguments:**
+
+    - `inputs`, `hidden`: the sizes; $m$ is the number of hidden units.
+    - `scale`: $\lambda > 0$.
+    - `key`: for the directions and the signs. The same key with another scale gives the same network, scaled.
+    - `slope`: of the activation, `LeakyReLU(slope)`.
+
+    **Raises:**
+
+    `ValueError` for a size below one or a scale that is not positive.
+    """
+    for name, size in (("inputs", inputs), ("hidden", hidden)):
+        if size < 1:
+            raise ValueError(f"`{name}` must be at least 1; got {size}.")
+    check_key(key)
+    scale = check_positive("scale", scale)
+    directions, signs = jax.random.split(key)
+    first = scale / hidden**0.5 * jax.random.normal(directions, (hidden, inputs), scale.dtype)
+    second = jnp.linalg.norm(first, axis=1) * jax.random.rademacher(signs, (hidden,), scale.dtype)
+    return TwoLayerNetwork(first, second, LeakyReLU(slope))
