@@ -25,6 +25,7 @@ from . import (
     symmetric_relu,
     two_layer_modes,
     two_scale_regression,
+    two_token_attention,
 )
 from ._problem import Problem as Problem
 
@@ -50,4 +51,5 @@ PROBLEMS: tuple[Problem, ...] = (
     *symmetric_relu.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
+    *two_token_attention.PROBLEMS,
 )

@@ -7,6 +7,7 @@ from ._exprel import exprel as exprel
 from ._logistic import logistic as logistic
 from ._monotone_inverse import monotone_inverse as monotone_inverse
 from ._quintic_escape import quintic_escape as quintic_escape
+from ._sinh_root import sinh_root as sinh_root
 from ._softplus_lambert import softplus_lambert as softplus_lambert
 from ._talbot import talbot as talbot
 from ._weierstrass_root import weierstrass_half_period as weierstrass_half_period

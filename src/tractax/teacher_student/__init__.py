@@ -47,7 +47,6 @@ from ._margin_losses import AbstractMarginLoss as AbstractMarginLoss
 from ._margin_losses import Exponential as Exponential
 from ._margin_losses import Hinge as Hinge
 from ._margin_losses import Logistic as Logistic
-from ._max_margin import MaxMargin as MaxMargin
 from ._max_margin import max_margin as max_margin
 from ._noisy_perceptron import NoisyPerceptron as NoisyPerceptron
 from ._noisy_perceptron import PerceptronState as PerceptronState

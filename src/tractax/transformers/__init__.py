@@ -4,7 +4,9 @@ from ._aligned_attention import AlignedAttention as AlignedAttention
 from ._aligned_attention import aligned_attention as aligned_attention
 from ._attention_plateaus import plateau_losses as plateau_losses
 from ._attention_plateaus import plateau_map as plateau_map
+from ._attention_pooling import AttentionPooling as AttentionPooling
 from ._balanced_tensor import BalancedTensor as BalancedTensor
+from ._binary_markov import BinaryMarkovTask as BinaryMarkovTask
 from ._clamped_tensor import ClampedTensor as ClampedTensor
 from ._debiased_descent import DebiasedDescent as DebiasedDescent
 from ._debiased_descent import ridge_risk as ridge_risk
@@ -51,8 +53,14 @@ from ._softmax_heads_risk import two_example_risk as two_example_risk
 from ._softmax_heads_task import SoftmaxHeadsTask as SoftmaxHeadsTask
 from ._tensor_escape_time import tensor_escape_time as tensor_escape_time
 from ._tensor_overlaps import TensorOverlaps as TensorOverlaps
+from ._tied_bigram import TiedBigram as TiedBigram
+from ._tied_bigram import learns_bigram as learns_bigram
 from ._token_attention import TokenAttention as TokenAttention
 from ._token_attention_flow import TokenAttentionFlow as TokenAttentionFlow
+from ._token_selection import TokenSelection as TokenSelection
+from ._token_selection import selection_margin as selection_margin
+from ._two_token_attention import SelectionState as SelectionState
+from ._two_token_attention import TwoTokenAttention as TwoTokenAttention
 from ._winner_bounds import WinnerBounds as WinnerBounds
 from ._winner_bounds import relative_gain as relative_gain
 from ._winner_bounds import winner_bounds as winner_bounds

@@ -1,5 +1,6 @@
 """Attention and in-context learning: one file per theory, in the order of the documentation."""
 
+from ._binary_markov import BinaryMarkovSystem
 from ._knowledge_extraction import KnowledgeExtractionSystem
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
@@ -9,6 +10,7 @@ from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
 from ._softmax_heads import SoftmaxHeadsSystem
 from ._trajectory_geometry import TrajectoryGeometrySystem
+from ._two_token_attention import TwoTokenAttentionSystem
 
 SYSTEMS = (
     LinearSelfAttentionSystem(),
@@ -17,6 +19,8 @@ SYSTEMS = (
     RankOneTensorSystem(),
     ScanAndSnapSystem(),
     ScanAndSnapLawSystem(),
+    TwoTokenAttentionSystem(),
+    BinaryMarkovSystem(),
     SoftmaxHeadsSystem(),
     KnowledgeExtractionSystem(),
     TrajectoryGeometrySystem(),
