@@ -17,6 +17,7 @@ from . import (
     opposing_signals,
     rank_one_tensor,
     separate_kq_attention,
+    transformer_stability,
     two_layer_modes,
     two_scale_regression,
 )
@@ -36,6 +37,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *opposing_signals.PROBLEMS,
     *rank_one_tensor.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
+    *transformer_stability.PROBLEMS,
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
 )

@@ -7,6 +7,9 @@ from ._attention_plateaus import plateau_map as plateau_map
 from ._balanced_tensor import BalancedTensor as BalancedTensor
 from ._clamped_tensor import ClampedTensor as ClampedTensor
 from ._drop_time import drop_time as drop_time
+from ._free_logits import FreeLogits as FreeLogits
+from ._free_logits import FreeLogitsSolution as FreeLogitsSolution
+from ._free_logits import LabelTask as LabelTask
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
 from ._initialise import gaussian_attention as gaussian_attention
@@ -17,6 +20,10 @@ from ._linear_attention import LinearAttention as LinearAttention
 from ._linear_attention import SeparateAttention as SeparateAttention
 from ._linear_attention_flow import LinearAttentionFlow as LinearAttentionFlow
 from ._linear_attention_flow import MergedHeads as MergedHeads
+from ._massive_activation import CurveFit as CurveFit
+from ._massive_activation import MassiveActivationCurve as MassiveActivationCurve
+from ._massive_activation import activation_ratio as activation_ratio
+from ._massive_activation import fit_massive_activation as fit_massive_activation
 from ._random_covariance import random_covariance_limit as random_covariance_limit
 from ._rank_one_tensor import RankOneTensor as RankOneTensor
 from ._rank_one_tensor import RankOneTensorTask as RankOneTensorTask
@@ -25,5 +32,10 @@ from ._rank_one_tensor import gaussian_tensor as gaussian_tensor
 from ._rank_one_tensor_flow import RankOneTensorFlow as RankOneTensorFlow
 from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttentionFlow
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
+from ._softmax_transformer import SoftmaxTransformer as SoftmaxTransformer
+from ._stability_diagnostics import attention_logits as attention_logits
+from ._stability_diagnostics import layer_norm as layer_norm
+from ._stability_diagnostics import learning_rate_sensitivity as learning_rate_sensitivity
+from ._stability_diagnostics import z_loss as z_loss
 from ._tensor_escape_time import tensor_escape_time as tensor_escape_time
 from ._tensor_overlaps import TensorOverlaps as TensorOverlaps
