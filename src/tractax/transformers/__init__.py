@@ -14,6 +14,9 @@ from ._drop_time import drop_time as drop_time
 from ._facts import Facts as Facts
 from ._facts import RecallTask as RecallTask
 from ._fixed_prompts import FixedPrompts as FixedPrompts
+from ._free_logits import FreeLogits as FreeLogits
+from ._free_logits import FreeLogitsSolution as FreeLogitsSolution
+from ._free_logits import LabelTask as LabelTask
 from ._in_context_regression import InContextRegression as InContextRegression
 from ._initialise import balanced_attention as balanced_attention
 from ._initialise import gaussian_attention as gaussian_attention
@@ -28,6 +31,10 @@ from ._linear_attention import LinearAttention as LinearAttention
 from ._linear_attention import SeparateAttention as SeparateAttention
 from ._linear_attention_flow import LinearAttentionFlow as LinearAttentionFlow
 from ._linear_attention_flow import MergedHeads as MergedHeads
+from ._massive_activation import CurveFit as CurveFit
+from ._massive_activation import MassiveActivationCurve as MassiveActivationCurve
+from ._massive_activation import activation_ratio as activation_ratio
+from ._massive_activation import fit_massive_activation as fit_massive_activation
 from ._next_token import NextTokenTask as NextTokenTask
 from ._random_covariance import random_covariance_limit as random_covariance_limit
 from ._rank_one_tensor import RankOneTensor as RankOneTensor
@@ -51,6 +58,11 @@ from ._softmax_heads_flow import SoftmaxHeadsFlow as SoftmaxHeadsFlow
 from ._softmax_heads_risk import sampled_heads_risk as sampled_heads_risk
 from ._softmax_heads_risk import two_example_risk as two_example_risk
 from ._softmax_heads_task import SoftmaxHeadsTask as SoftmaxHeadsTask
+from ._softmax_transformer import SoftmaxTransformer as SoftmaxTransformer
+from ._stability_diagnostics import attention_logits as attention_logits
+from ._stability_diagnostics import layer_norm as layer_norm
+from ._stability_diagnostics import learning_rate_sensitivity as learning_rate_sensitivity
+from ._stability_diagnostics import z_loss as z_loss
 from ._tensor_escape_time import tensor_escape_time as tensor_escape_time
 from ._tensor_overlaps import TensorOverlaps as TensorOverlaps
 from ._tied_bigram import TiedBigram as TiedBigram

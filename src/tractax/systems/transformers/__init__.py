@@ -3,6 +3,7 @@
 from ._binary_markov import BinaryMarkovSystem
 from ._knowledge_extraction import KnowledgeExtractionSystem
 from ._linear_self_attention import LinearSelfAttentionSystem
+from ._massive_activations import MassiveActivationsSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
 from ._rank_one_tensor import RankOneTensorSystem
 from ._scan_and_snap import ScanAndSnapSystem
@@ -10,6 +11,7 @@ from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
 from ._softmax_heads import SoftmaxHeadsSystem
 from ._trajectory_geometry import TrajectoryGeometrySystem
+from ._transformer_stability import TransformerStabilitySystem
 from ._two_token_attention import TwoTokenAttentionSystem
 
 SYSTEMS = (
@@ -23,5 +25,7 @@ SYSTEMS = (
     BinaryMarkovSystem(),
     SoftmaxHeadsSystem(),
     KnowledgeExtractionSystem(),
+    MassiveActivationsSystem(),
+    TransformerStabilitySystem(),
     TrajectoryGeometrySystem(),
 )
