@@ -27,7 +27,7 @@ def test_reference_values():
     solution = ReLUUnitFlow.from_model(at(0.5, 2.0), TASK, KEPT, t1=60.0)
     state = solution.evaluate(5.0)
     found = [state.length, state.angle, solution.loss(5.0)]
-    np.testing.assert_allclose(found, [0.8441811038719891, 0.11738233600965736, 0.008902121566378096], rtol=2e-9)
+    np.testing.assert_allclose(found, [0.8441811038719891, 0.11738233600965736, 0.008902121566378096], rtol=1e-9)
     assert float(state.readout) == 1.0
     # Late rates: the angle falls by e^{-t/2}, and so does the length's distance.
     late = jax.vmap(solution.evaluate)(jnp.asarray([30.0, 32.0]))
@@ -71,7 +71,7 @@ def test_parallel_opposite_and_zero_vectors():
         v = np.cos(angle) * W / np.linalg.norm(W) + np.sin(angle) * across / np.linalg.norm(across)
         found = gradient(W, v) - v / 2
         expected = -(angle**2) / (2 * np.pi) * across / np.linalg.norm(across)
-        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-15)
+        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-10)
     single = gradient(jnp.asarray(W, jnp.float32), jnp.asarray(V, jnp.float32))
     assert single.dtype == jnp.float32
     np.testing.assert_allclose(single, gradient(W, V), rtol=1e-5)

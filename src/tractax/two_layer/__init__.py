@@ -7,6 +7,10 @@ from ._gaussian_relu_task import GaussianReLUTask as GaussianReLUTask
 from ._initialise import balanced_units as balanced_units
 from ._network import LeakyReLU as LeakyReLU
 from ._network import TwoLayerNetwork as TwoLayerNetwork
+from ._neuron_splitting import add_silent_units as add_silent_units
+from ._neuron_splitting import effective_width as effective_width
+from ._neuron_splitting import merge_units as merge_units
+from ._neuron_splitting import split_unit as split_unit
 from ._orthogonal_relu_flow import Fields as Fields
 from ._orthogonal_relu_flow import OrthogonalReLUFlow as OrthogonalReLUFlow
 from ._orthogonal_saddles import OrthogonalSaddles as OrthogonalSaddles

@@ -95,10 +95,9 @@ class ReLUUnitFlow(AbstractReducedFlow[PolarUnit]):
         if check:
             state = enforce(state, cls.__name__, cls.assumptions(model, task, rule))
         field = eqx.Partial(_velocity, teacher, rule)
-        # Error estimates near rounding would spoil derivatives, which go through the lengths of steps.
-        rtol, atol = (1e-10, 1e-12) if state.length.dtype == jnp.float64 else (1e-6, 1e-9)
-        controller = diffrax.PIDController(rtol=rtol, atol=atol)
-        path = integrate_flow(field, state, t1, stepsize_controller=controller, max_steps=max_steps)
+        # All of the few numbers are kept: steps taken a second time, for derivatives, would differ by rounding in length.
+        adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=max_steps)
+        path = integrate_flow(field, state, t1, adjoint=adjoint, max_steps=max_steps)
         return cls(path, task, rule)
 
     @classmethod
