@@ -1,9 +1,12 @@
 """Two nonlinear layers: rectifier networks and modular arithmetic, whose training is solved."""
 
+from ._arc_cosine import arc_cosine as arc_cosine
+from ._arc_cosine import arc_cosine_gradient as arc_cosine_gradient
 from ._base import Layers as Layers
 from ._finite_group import FiniteGroup as FiniteGroup
 from ._finite_group import cyclic_group as cyclic_group
 from ._finite_group import dihedral_group as dihedral_group
+from ._gaussian_relu_task import GaussianReLUTask as GaussianReLUTask
 from ._initialise import balanced_units as balanced_units
 from ._li2_energy import Li2Energy as Li2Energy
 from ._li2_energy import feature_gradient as feature_gradient
@@ -26,6 +29,10 @@ from ._modular_network import SeparateModularNetwork as SeparateModularNetwork
 from ._modular_network import gaussian_modular_network as gaussian_modular_network
 from ._network import LeakyReLU as LeakyReLU
 from ._network import TwoLayerNetwork as TwoLayerNetwork
+from ._neuron_splitting import add_silent_units as add_silent_units
+from ._neuron_splitting import effective_width as effective_width
+from ._neuron_splitting import merge_units as merge_units
+from ._neuron_splitting import split_unit as split_unit
 from ._orthogonal_relu_flow import Fields as Fields
 from ._orthogonal_relu_flow import OrthogonalReLUFlow as OrthogonalReLUFlow
 from ._orthogonal_saddles import OrthogonalSaddles as OrthogonalSaddles
@@ -33,6 +40,8 @@ from ._pattern_fixed_relu import PatternFixedReLU as PatternFixedReLU
 from ._phase_locking import ModeAmplitudes as ModeAmplitudes
 from ._phase_locking import PhaseLocking as PhaseLocking
 from ._rank_one_relu import RankOneReLU as RankOneReLU
+from ._relu_unit_flow import PolarUnit as PolarUnit
+from ._relu_unit_flow import ReLUUnitFlow as ReLUUnitFlow
 from ._symmetric_data import antipodal_network as antipodal_network
 from ._symmetric_data import mirrored_task as mirrored_task
 from ._symmetric_relu import SymmetricReLU as SymmetricReLU

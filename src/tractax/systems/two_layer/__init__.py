@@ -1,8 +1,10 @@
 """Two nonlinear layers: one file per theory, in the order of the documentation."""
 
+from ._gaussian_relu_teacher import GaussianReLUTeacherSystem
 from ._li2_energy import Li2EnergySystem
 from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
 from ._modular_addition_modes import ModularAdditionLotterySystem, ModularAdditionModesSystem, ModularAdditionScaleSystem
+from ._neuron_splitting import NeuronSplittingSystem
 from ._orthogonal_relu import OrthogonalReLUSystem
 from ._symmetric_relu import SymmetricReLUSystem
 
@@ -15,4 +17,6 @@ SYSTEMS = (
     ModularAdditionLogitsSystem(),
     ModularAdditionReLUSystem(),
     Li2EnergySystem(),
+    NeuronSplittingSystem(),
+    GaussianReLUTeacherSystem(),
 )
