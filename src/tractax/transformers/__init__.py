@@ -5,8 +5,8 @@ from ._aligned_attention import aligned_attention as aligned_attention
 from ._attention_plateaus import plateau_losses as plateau_losses
 from ._attention_plateaus import plateau_map as plateau_map
 from ._attention_pooling import AttentionPooling as AttentionPooling
-from ._binary_markov import BinaryMarkovTask as BinaryMarkovTask
 from ._balanced_tensor import BalancedTensor as BalancedTensor
+from ._binary_markov import BinaryMarkovTask as BinaryMarkovTask
 from ._clamped_tensor import ClampedTensor as ClampedTensor
 from ._debiased_descent import DebiasedDescent as DebiasedDescent
 from ._debiased_descent import ridge_risk as ridge_risk
@@ -44,8 +44,6 @@ from ._scan_and_snap import ScanAndSnapState as ScanAndSnapState
 from ._scan_and_snap_law import ScanAndSnapLaw as ScanAndSnapLaw
 from ._separate_attention_flow import SeparateAttentionFlow as SeparateAttentionFlow
 from ._separate_attention_flow import SeparateHeads as SeparateHeads
-from ._tied_bigram import TiedBigram as TiedBigram
-from ._tied_bigram import learns_bigram as learns_bigram
 from ._softmax_attention import SoftmaxAttention as SoftmaxAttention
 from ._softmax_heads import SoftmaxHeads as SoftmaxHeads
 from ._softmax_heads import softmax_heads as softmax_heads
@@ -55,6 +53,8 @@ from ._softmax_heads_risk import two_example_risk as two_example_risk
 from ._softmax_heads_task import SoftmaxHeadsTask as SoftmaxHeadsTask
 from ._tensor_escape_time import tensor_escape_time as tensor_escape_time
 from ._tensor_overlaps import TensorOverlaps as TensorOverlaps
+from ._tied_bigram import TiedBigram as TiedBigram
+from ._tied_bigram import learns_bigram as learns_bigram
 from ._token_attention import TokenAttention as TokenAttention
 from ._token_attention_flow import TokenAttentionFlow as TokenAttentionFlow
 from ._token_selection import TokenSelection as TokenSelection

@@ -8,9 +8,9 @@ from ._rank_one_tensor import RankOneTensorSystem
 from ._scan_and_snap import ScanAndSnapSystem
 from ._scan_and_snap_law import ScanAndSnapLawSystem
 from ._separate_kq_attention import SeparateKQAttentionSystem
-from ._two_token_attention import TwoTokenAttentionSystem
 from ._softmax_heads import SoftmaxHeadsSystem
 from ._trajectory_geometry import TrajectoryGeometrySystem
+from ._two_token_attention import TwoTokenAttentionSystem
 
 SYSTEMS = (
     LinearSelfAttentionSystem(),
