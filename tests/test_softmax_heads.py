@@ -157,6 +157,16 @@ def test_optima():
     assert float(jnp.min(risks)) > float(task.infimum)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_one_head_arrives(sign):
+    task = SoftmaxHeadsTask(regression(3, 20, 0.2, variance=1.3, power=1.6))
+    solution = SoftmaxHeadsFlow.from_model(SoftmaxHeads([0.3 * sign], [0.1 * sign]), task, t1=120.0)
+    last, limit = solution.evaluate(120.0), solution.limit()
+    np.testing.assert_allclose([last.omega, last.mu], [limit.omega, limit.mu], rtol=1e-9)
+    assert float(limit.mu[0]) * sign > 0
+    np.testing.assert_allclose(jax.tree.leaves(task.gradient(limit)), np.zeros((2, 1)), atol=1e-14)
+
+
 def test_opposite_heads_slide_as_the_sixth_root():
     # The paper's flow has twice the speed.
     ts = np.asarray([1e3, 1e4, 1e5, 1e6])

@@ -92,7 +92,15 @@ class SoftmaxHeadsFlow(AbstractReducedFlow[SoftmaxHeads]):
             state = enforce(state, cls.__name__, cls.assumptions(model, task, rule))
         field = eqx.Partial(_velocity, task, rule)
         path = integrate_flow(
-            field, state, t1, solver=solver, stepsize_controller=stepsize_controller, max_steps=max_steps
+            field,
+            state,
+            t1,
+            solver=solver,
+            stepsize_controller=stepsize_controller,
+            # With a checkpoint at every step: steps that are computed again for gradients may round to other lengths, and
+            # heads turn so sharply that the gradient then loses digits.
+            adjoint=diffrax.RecursiveCheckpointAdjoint(checkpoints=max_steps),
+            max_steps=max_steps,
         )
         return cls(path, task, rule)
 

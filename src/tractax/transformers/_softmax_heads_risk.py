@@ -52,15 +52,17 @@ def sampled_heads_risk(
     size, dtype = task.data.inputs, model.mu.dtype
     omega, noise = _scaled(model, task)
 
-    def draw(key: PRNGKeyArray) -> Float[Array, ""]:
+    def chunk(key: PRNGKeyArray) -> Float[Array, " draws"]:
         length_key, key = jax.random.split(key)
-        r = jnp.linalg.norm(jax.random.normal(length_key, (size,), dtype))
-        a = jax.random.normal(key, (task.data.length,), dtype)
-        p = model.mu @ jax.nn.softmax((omega * r)[:, None] * a[None, :], axis=1)
-        return (p @ a - r) ** 2 / size + (1 - 1 / size + noise) * (p @ p)
+        r = jnp.linalg.norm(jax.random.normal(length_key, (_CHUNK, size), dtype), axis=1)
+        a = jax.random.normal(key, (_CHUNK, task.data.length), dtype)
+        scores = (r[:, None] * omega[None, :])[:, :, None] * a[:, None, :]
+        p = jnp.einsum("h,nhl->nl", model.mu, jax.nn.softmax(scores, axis=2))
+        answer = (jnp.sum(p * a, axis=1) - r) ** 2
+        return answer / size + (1 - 1 / size + noise) * jnp.sum(p**2, axis=1)
 
-    draws = jax.lax.map(draw, jax.random.split(key, samples), batch_size=min(samples, _CHUNK))
-    power = task.power.astype(dtype)
+    draws = jax.lax.map(chunk, jax.random.split(key, -(-samples // _CHUNK)))
+    draws, power = jnp.ravel(draws)[:samples], task.power.astype(dtype)
     return power * jnp.mean(draws), power * jnp.std(draws, ddof=1) / samples**0.5
 
 

@@ -49,7 +49,7 @@ class SoftmaxHeadsSystem(AbstractSystem):
 
             @jax.jit
             def risks(keys):
-                return jax.vmap(lambda key: sampled_heads_risk(model, task, key=key, samples=4000)[0])(keys)
+                return jax.lax.map(lambda key: sampled_heads_risk(model, task, key=key, samples=8192)[0], keys)
 
             return risks(jax.random.split(jax.random.key(int(size)), 8)) - task.risk(model)
 
