@@ -1,8 +1,8 @@
 """The lottery of modular addition: which frequency each neuron will have, from its initial weights (arXiv 2602.16849).
 
 A two-layer network learns to add modulo 23 by cross-entropy, from small random weights until every pair is right. At
-first each neuron holds all frequencies, at the end mostly one. Theory gives, for every frequency of every neuron, the time
-at which it would diverge on small outputs (He, Wang, Chen and Yang 2026). The first of them is the predicted winner
+first each neuron holds all frequencies, at the end mostly one. Theory gives, for every frequency of every neuron, the
+time at which it would diverge on small outputs (He, Wang, Chen and Yang 2026). The first of them is the predicted winner
 (circles), which need not be the largest at the start.
 Run it as
 
