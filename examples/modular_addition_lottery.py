@@ -4,6 +4,9 @@ A two-layer network learns to add modulo 23 by cross-entropy, from small random 
 first each neuron holds all frequencies, at the end mostly one. Theory gives, for every frequency of every neuron, the
 time at which it would diverge on small outputs (He, Wang, Chen and Yang 2026). The first of them is the predicted
 winner (circles), which need not be the largest at the start. Run it as
+time at which it would diverge on small outputs (He, Wang, Chen and Yang 2026). The first of them is the predicted winner
+(circles), which need not be the largest at the start.
+Run it as
 
     python examples/modular_addition_lottery.py [lottery.png]
 """

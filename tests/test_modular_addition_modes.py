@@ -47,7 +47,7 @@ def exact_orbit(a, b, ts, p=11):
         return np.asarray([2 * np.conj(y[0]) * y[1], y[0] ** 2]) / p
 
     start = np.asarray([a, b], complex)
-    found = scipy.integrate.solve_ivp(velocity, (0, ts[-1]), start, method="DOP853", t_eval=ts, rtol=1e-13, atol=1e-15)
+    found = scipy.integrate.solve_ivp(velocity, (0, ts[-1]), start, method="DOP853", t_eval=ts, rtol=1e-13, atol=1e-25)
     a, b = found.y
     return np.abs(a), np.abs(b), a**2 * np.conj(b)
 
@@ -80,6 +80,9 @@ def test_reference_values():
         # Past the saddle without embedding, so closely that nothing happens for long.
         (0.1, -0.2 * np.exp(1e-4j)),
         (1e-3, 0.3j),
+        # From next to it, on the way out and on the way in.
+        (1e-10, 0.3),
+        (1e-12 * np.exp(1j), -0.3),
         # C = 0 with and without torsion.
         (0.2, 0.2j / 2**0.5),
         (0.2 * np.exp(1j), 0.2 * np.exp(2j) / 2**0.5),

@@ -29,7 +29,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import Assumption, as_float_array, check_finite, enforce, relative_norm, tolerance_for
 from ._modular_modes import ModularModes, modular_modes
-from ._modular_network import ModularNetwork, SeparateModularNetwork, check_count, check_modulus
+from ._modular_network import ModularNetwork, SeparateModularNetwork, check_count, check_modulus, same_function
 
 
 def phase_locked_network(
@@ -232,8 +232,7 @@ def _harmonic(modes: ModularModes, weights: Array, order: int) -> Float[Array, "
 
 
 def _is_quadratic(activation: Callable) -> bool:
-    points = jnp.asarray([-2.0, -0.5, 0.0, 0.5, 2.0])
-    for known, is_quadratic in ((points**2, True), (jnp.maximum(points, 0.0), False)):
-        if bool(jnp.all(activation(points) == known)):
-            return is_quadratic
+    for known in (jnp.square, jax.nn.relu):
+        if same_function(activation, known):
+            return known is jnp.square
     raise ValueError(f"`model` must have the activation jnp.square or jax.nn.relu; got {activation!r}.")

@@ -28,7 +28,7 @@ from jaxtyping import Array, ArrayLike, Complex, Float, PyTree
 from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, enforce, integrate_flow, require
 from ..rules import GradientFlow, check_flow, no_weight_decay
 from ._modular_addition import ModularAddition
-from ._modular_network import ModularNetwork, check_modulus
+from ._modular_network import ModularNetwork, check_modulus, same_function
 from ._phase_orbit import PhaseOrbit
 
 
@@ -47,12 +47,12 @@ class ModularModes(eqx.Module):
     @property
     def embedding_amplitude(self) -> Float[Array, "*times neurons frequencies"]:
         r"""$\alpha = |a|$."""
-        return jnp.linalg.norm(self.embedding, axis=-1)
+        return _length(self.embedding)
 
     @property
     def readout_amplitude(self) -> Float[Array, "*times neurons frequencies"]:
         r"""$\beta = |b|$."""
-        return jnp.linalg.norm(self.readout, axis=-1)
+        return _length(self.readout)
 
     @property
     def embedding_phase(self) -> Float[Array, "*times neurons frequencies"]:
@@ -76,7 +76,9 @@ class ModularModes(eqx.Module):
     @property
     def misalignment(self) -> Float[Array, "*times neurons frequencies"]:
         r"""$D = 2\varphi - \psi$, between $-\pi$ and $\pi$; zero where an amplitude vanishes."""
-        return jnp.angle(self.coupling)
+        coupling = self.coupling
+        absent = coupling == 0
+        return jnp.arctan2(jnp.imag(coupling), jnp.where(absent, 1.0, jnp.real(coupling)))
 
     @property
     def imbalance(self) -> Float[Array, "*times neurons frequencies"]:
@@ -201,13 +203,12 @@ def modes_of(model: PyTree, task: PyTree) -> ModularModes:
 
 def modular_assumptions(model: ModularNetwork, task: ModularAddition, rule: GradientFlow) -> tuple[Assumption, ...]:
     """What the flow of the modes takes for granted."""
-    points = jnp.asarray([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0], model.embedding.dtype)
-    deviation = jnp.max(jnp.abs(model.activation(points) - points**2))
-    other = jnp.asarray(0.0 if task.loss_name == "correlation" else 1.0, points.dtype)
+    activation = 0.0 if same_function(model.activation, jnp.square) else 1.0
+    loss = 0.0 if task.loss_name == "correlation" else 1.0
     limit = 'loss="correlation" (of which the other losses are the limit of small outputs)'
     return (
-        Assumption("quadratic activation", deviation, 0.0),
-        Assumption(limit, other, 0.0),
+        Assumption("quadratic activation", activation, 0.0),
+        Assumption(limit, loss, 0.0),
         no_weight_decay(rule),
     )
 
@@ -216,6 +217,12 @@ def modular_assumptions(model: ModularNetwork, task: ModularAddition, rule: Grad
 def orbits(modes: ModularModes) -> PhaseOrbit:
     """The orbits of all modes, in units of $p\\tau/2$."""
     return PhaseOrbit(modes.embedding_amplitude, modes.readout_amplitude, modes.coupling)
+
+
+def _length(parts: Float[Array, "*shape 2"]) -> Float[Array, "*shape"]:
+    """The absolute value, with slope zero at zero."""
+    absent = jnp.all(parts == 0, axis=-1)
+    return jnp.where(absent, 0.0, jnp.linalg.norm(jnp.where(absent[..., None], 1.0, parts), axis=-1))
 
 
 def _complex(parts: Float[Array, "*shape 2"]) -> Complex[Array, "*shape"]:
