@@ -41,7 +41,15 @@ def readers_process(tmp_path, monkeypatch):
         jax.config.update(name, value)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=_name)
+def _with_code():
+    """Pages with code; those about one theory each, of which there are many, as slow."""
+    for page in PAGES:
+        if BLOCK.search(page.read_text()):
+            slow = page.parent.name == "theory" and page.stem != "two_layer_modes"
+            yield pytest.param(page, id=_name(page), marks=[pytest.mark.slow] * slow)
+
+
+@pytest.mark.parametrize("page", list(_with_code()))
 def test_code_runs(page, readers_process):
     namespace = {"__name__": "__main__"}
     text = page.read_text()

@@ -112,6 +112,14 @@ def test_parallel_units_fall_silent_together():
     times = np.asarray(OrthogonalReLUFlow.from_model(model, task, t1=20.0).silent_from)
     assert 0 < times[0, 1] < 1 and times[1, 1] == pytest.approx(times[0, 1], rel=1e-12)
     assert np.all(np.isinf(times[:, 0]))
+    # A field that is tiny but grows does not; nor does anything move where all units are silent.
+    tiny = TwoLayerNetwork([[1e-14, 0.05, 0.0], [0.0, 0.0, 0.4]], [0.5, 0.5])
+    solution = OrthogonalReLUFlow.from_model(tiny, task, t1=20.0)
+    times = np.asarray(solution.silent_from)
+    assert np.isinf(times[0, 0]) and 0 < times[0, 1] < 1 and np.all(times[1] == 0)
+    assert float(solution.loss(20.0)) == pytest.approx(0.49 / 4, rel=1e-2)
+    silent = TwoLayerNetwork(-np.abs(model.first), model.second)
+    np.testing.assert_array_equal(OrthogonalReLUFlow.from_model(silent, task, t1=20.0).network(9.0).first, silent.first)
 
 
 @pytest.mark.slow

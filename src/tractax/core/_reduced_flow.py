@@ -91,7 +91,7 @@ def integrate_flow(
     - `t1`: the horizon, positive.
     - `solver`, `stepsize_controller`, `adjoint`: as in `diffrax.diffeqsolve`. Defaults: `Dopri8`, whose dense output is
       as accurate as its steps; `PIDController` with `rtol=1e-12, atol=1e-14` (float32: `1e-6, 1e-9`);
-      `RecursiveCheckpointAdjoint`.
+      `RecursiveCheckpointAdjoint` that keeps every step.
     - `max_steps`: of the solver. Memory for all of them, some 14 copies of `y` each, is set aside.
 
     **Returns:**
@@ -110,7 +110,9 @@ def integrate_flow(
         double = dtype == jnp.float64
         stepsize_controller = diffrax.PIDController(rtol=1e-12 if double else 1e-6, atol=1e-14 if double else 1e-9)
     solver = diffrax.Dopri8() if solver is None else solver
-    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    if adjoint is None:
+        # Steps computed anew in reverse may be rounded, then accepted or rejected otherwise than in the first place.
+        adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=max_steps)
     leaves, structure = jax.tree.flatten(initial)
     shapes = tuple(leaf.shape for leaf in leaves)
     problem = (vector_field, _pack(initial), structure, shapes, t1.astype(dtype))

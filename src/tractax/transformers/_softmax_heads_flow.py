@@ -97,9 +97,6 @@ class SoftmaxHeadsFlow(AbstractReducedFlow[SoftmaxHeads]):
             t1,
             solver=solver,
             stepsize_controller=stepsize_controller,
-            # With a checkpoint at every step: steps that are computed again for gradients may round to other lengths, and
-            # heads turn so sharply that the gradient then loses digits.
-            adjoint=diffrax.RecursiveCheckpointAdjoint(checkpoints=max_steps),
             max_steps=max_steps,
         )
         return cls(path, task, rule)

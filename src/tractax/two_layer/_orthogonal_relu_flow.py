@@ -231,7 +231,8 @@ def _silencing(
         t, state = solution.ts[-1], jax.tree.map(lambda x: x[-1], solution.ys)  # pyright: ignore
         fields = jnp.where(active, state.fields, jnp.inf)
         stopped = solution.result == diffrax.RESULTS.event_occurred
-        fallen = stopped & active & ((fields <= nothing) | (fields == jnp.min(fields)))
+        falling = _velocity(active, task, rule, state).fields < 0
+        fallen = stopped & active & ((falling & (fields <= nothing)) | (fields == jnp.min(fields)))
         silent_from = jnp.where(fallen, t, silent_from)
         state = Fields(jnp.where(fallen, 0.0, state.fields), state.readout)
         failed = ~stopped & (solution.result != diffrax.RESULTS.successful)
