@@ -119,9 +119,7 @@ class OrthogonalReLUFlow(AbstractReducedFlow[Fields]):
         silent_from = require(silent_from, result == RESULTS.successful, message)
         field = eqx.Partial(_velocity_until, silent_from, task, rule)
         stops = diffrax.ClipStepSizeController(controller, jump_ts=jnp.ravel(silent_from))
-        # Steps taken a second time, for derivatives, would differ by rounding in length: keep them all.
-        adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=max_steps)
-        path = integrate_flow(field, start, t1, stepsize_controller=stops, adjoint=adjoint, max_steps=max_steps)
+        path = integrate_flow(field, start, t1, stepsize_controller=stops, max_steps=max_steps)
         return cls(path, silent_from, model, task, rule)
 
     @classmethod

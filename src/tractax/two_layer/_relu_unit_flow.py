@@ -21,7 +21,6 @@ Source: Tian 2017, arXiv 1703.00560 (fixed readout); with a trained readout deri
 import math
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
@@ -95,9 +94,7 @@ class ReLUUnitFlow(AbstractReducedFlow[PolarUnit]):
         if check:
             state = enforce(state, cls.__name__, cls.assumptions(model, task, rule))
         field = eqx.Partial(_velocity, teacher, rule)
-        # All of the few numbers are kept: steps taken a second time, for derivatives, would differ by rounding in length.
-        adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=max_steps)
-        path = integrate_flow(field, state, t1, adjoint=adjoint, max_steps=max_steps)
+        path = integrate_flow(field, state, t1, max_steps=max_steps)
         return cls(path, task, rule)
 
     @classmethod
