@@ -10,6 +10,7 @@ is run for a hundredth of its million steps, and its time taken a hundredfold.
 import functools
 import time
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,17 +62,21 @@ def main():
     def scipy(method, rtol):
         return solve_ivp(velocity, (0.0, T1), start, method, np.asarray(ts), rtol=rtol, atol=rtol / 100).y.T
 
-    @jax.jit
-    def ours(model, task, rule):
-        solution = SoftCommitteeFlow.from_model(model, task, rule, t1=T1, max_steps=1024)
+    @functools.partial(jax.jit, static_argnums=3)
+    def ours(model, task, rule, rtol):
+        pid = diffrax.PIDController(rtol=rtol, atol=rtol / 100)
+        solution = SoftCommitteeFlow.from_model(model, task, rule, t1=T1, stepsize_controller=pid, max_steps=1024)
         return jax.vmap(solution.evaluate)(ts)
 
     def flat(state):
         return np.concatenate([np.reshape(x, (len(ts), -1)) for x in (state.student, state.cross, state.readout)], axis=1)
 
     reference = scipy("DOP853", 1e-13)
-    runs = {"tractax": functools.partial(ours, model, task, rule)}
-    errors = {"tractax": np.max(np.abs(flat(ours(model, task, rule)) - reference))}
+    runs, errors = {}, {}
+    for rtol in (1e-8, 1e-10, 1e-12):
+        name = f"tractax, rtol {rtol:.0e}"
+        runs[name] = functools.partial(ours, model, task, rule, rtol)
+        errors[name] = np.max(np.abs(flat(runs[name]()) - reference))
     for method in ("LSODA", "DOP853", "RK45"):
         for rtol in (1e-6, 1e-8, 1e-10, 1e-12):
             name = f"SciPy {method}, rtol {rtol:.0e}"
@@ -86,10 +91,12 @@ def main():
     seconds["simulation"], errors["simulation"] = 100 * (time.perf_counter() - began), np.nan
 
     print(f"{describe_machine()}; K = M = {UNITS}, t = 0..{T1:.0f}\n")
-    print("| | error | seconds | tractax is faster by |")
-    print("|---|---|---|---|")
+    print("| | error | seconds | the least accurate tractax that is no worse takes | ratio |")
+    print("|---|---|---|---|---|")
     for name, value in seconds.items():
-        print(f"| {name} | {errors[name]:.0e} | {value:.3f} | {value / seconds['tractax']:.1f} |")
+        as_good = [s for n, s in seconds.items() if n.startswith("tractax") and not errors[n] > errors[name]]
+        own = min(as_good) if as_good else seconds["tractax, rtol 1e-12"]
+        print(f"| {name} | {errors[name]:.0e} | {value:.3f} | {own:.3f} | {value / own:.1f} |")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ Goldt et al. 2019, arXiv 1906.08632 (noise, unequal numbers of units).
 
 from typing import Any, ClassVar
 
+import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +75,8 @@ class SoftCommitteeFlow(AbstractReducedFlow[Overlaps]):
         *,
         t1: ArrayLike,
         check: bool = True,
+        solver: diffrax.AbstractSolver | None = None,
+        stepsize_controller: diffrax.AbstractStepSizeController | None = None,
         max_steps: int = 4096,
     ) -> "SoftCommitteeFlow":
         """Integrates the overlaps of a network up to `t1`.
@@ -83,7 +86,8 @@ class SoftCommitteeFlow(AbstractReducedFlow[Overlaps]):
         - `model`, `task`, `rule`: the case.
         - `t1`: the horizon, in steps$/N$.
         - `check`: has no effect; any start is covered.
-        - `max_steps`: of the integration.
+        - `solver`, `stepsize_controller`, `max_steps`: of the integration, as in `diffrax.diffeqsolve`; `None` for
+          Dopri8 with tight tolerances.
 
         **Raises:**
 
@@ -94,7 +98,8 @@ class SoftCommitteeFlow(AbstractReducedFlow[Overlaps]):
         model, task, rule = _check_case(model, task, rule)
         teacher_overlaps = _gram(task.teacher, task.teacher)
         field = eqx.Partial(_velocity, teacher_overlaps, task, rule)
-        path = integrate_flow(field, _overlaps(model, task.teacher), t1, max_steps=max_steps)
+        options = {"solver": solver, "stepsize_controller": stepsize_controller, "max_steps": max_steps}
+        path = integrate_flow(field, _overlaps(model, task.teacher), t1, **options)
         return cls(path, teacher_overlaps, task, rule)
 
     @classmethod
