@@ -119,7 +119,7 @@ def test_opposed_phases_and_modes_that_never_diverge():
 def test_all_weights_follow_the_modes():
     model = gaussian_modular_network(11, 3, scale=0.3, key=jax.random.key(3))
     gradient = gradient_of(TASK, model)
-    solution = ModularModesFlow.from_model(model, TASK, t1=8.0)
+    solution = ModularModesFlow.from_model(model, TASK, t1=1.0)
     velocity = solution.vector_field(0.0, solution.reduce(model))
     moved = modular_modes(ModularNetwork(-gradient.embedding, -gradient.readout))
     np.testing.assert_allclose(velocity.embedding, moved.embedding, rtol=1e-11, atol=1e-15)
@@ -127,6 +127,12 @@ def test_all_weights_follow_the_modes():
     # The constants are frozen.
     assert jnp.max(jnp.abs(jnp.mean(gradient.embedding, axis=1))) < 1e-15
     assert jnp.max(jnp.abs(jnp.mean(gradient.readout, axis=1))) < 1e-15
+
+
+@pytest.mark.slow
+def test_integrated_and_closed():
+    model = gaussian_modular_network(11, 3, scale=0.3, key=jax.random.key(3))
+    solution = ModularModesFlow.from_model(model, TASK, t1=8.0)
     ts = jnp.linspace(0.0, 8.0, 9)
     states = over_time(solution.evaluate, ts)
     closed = over_time(PhaseLocking.from_model(model, TASK).evaluate, ts)
@@ -209,6 +215,11 @@ def test_transformations_and_float32():
     # At aligned phases the time is least, so that its derivative by the phase vanishes.
     aligned = jax.jit(jax.grad(lambda x: first_end(*x)))(jnp.asarray([0.2, 2 * np.arctan2(0.1, 0.3)]))
     assert abs(float(aligned[1])) < 1e-7 and float(aligned[0]) < 0
+    # T is homogeneous of degree -1 in the weights, modes that are not there included.
+    model = ModularNetwork(*(0.1 * jnp.cos(2 * np.pi / 11 * np.arange(11)[None]) for _ in range(2)))
+    scaled = jax.jit(jax.value_and_grad(lambda c: PhaseLocking.from_model(jax.tree.map(lambda w: c * w, model), TASK).t1))
+    end, slope = scaled(1.0)
+    assert float(slope) == pytest.approx(-float(end), rel=1e-10)
     model = gaussian_modular_network(7, 2, scale=0.3, key=jax.random.key(0))
     double = PhaseLocking.from_model(model, ModularAddition(7, "correlation"))
     single = PhaseLocking.from_model(

@@ -119,33 +119,44 @@ def phase_locked_logits(model: PyTree, *, check: bool = True) -> Float[Array, "p
 
     `ValueError` for another activation, or if one of `phase_locked_assumptions` fails.
     """
-    modes = modular_modes(model)
-    quadratic = _is_quadratic(model.activation)
+    quadratic = _is_quadratic(_shared(model).activation)
+    strengths, _ = _measure(model, quadratic)
     if check:
-        modes = enforce(modes, "phase_locked_logits", phase_locked_assumptions(model))
-    alpha, beta = modes.embedding_amplitude, modes.readout_amplitude
-    # What is not locked does not add up.
-    locked = jnp.cos(modes.misalignment) * beta
-    strengths = jnp.sum(locked * (alpha**2 if quadratic else alpha), axis=0)
+        strengths = enforce(strengths, "phase_locked_logits", phase_locked_assumptions(model))
     return (quadratic_logits if quadratic else relu_logits)(model.p, strengths)
 
 
 def phase_locked_assumptions(model: PyTree) -> tuple[Assumption, ...]:
     """How far a network is from what `phase_locked_logits` takes for granted."""
+    _, violations = _measure(model, _is_quadratic(_shared(model).activation))
+    names = (
+        "no constants in embedding and readout",
+        "one frequency in each neuron",
+        "locked phases, ψ = 2φ",
+        "phases of each frequency without second and fourth harmonic",
+    )
+    tolerance = tolerance_for(model.embedding)
+    return tuple(Assumption(name, violation, tolerance) for name, violation in zip(names, violations, strict=True))
+
+
+@eqx.filter_jit
+def _measure(model: ModularNetwork, quadratic: bool) -> tuple[Array, tuple[Array, ...]]:
+    """The strength of each frequency, and how far the network is from being locked."""
     modes = modular_modes(model)
     alpha, beta = modes.embedding_amplitude, modes.readout_amplitude
-    tolerance = tolerance_for(alpha)
+    weights = beta * (alpha**2 if quadratic else alpha)
     best = jax.nn.one_hot(jnp.argmax(alpha, axis=1), alpha.shape[1], dtype=alpha.dtype)
     others = jnp.concatenate([(1 - best) * alpha, (1 - best) * beta])
     constants = jnp.stack([jnp.mean(model.embedding, axis=1), jnp.mean(model.readout, axis=1)])
-    weights = alpha**2 * beta if _is_quadratic(model.activation) else alpha * beta
     harmonics = jnp.stack([_harmonic(modes, weights, order) for order in (2, 4)])
-    return (
-        Assumption("no constants in embedding and readout", relative_norm(constants, alpha), tolerance),
-        Assumption("one frequency in each neuron", relative_norm(others, alpha), tolerance),
-        Assumption("locked phases, ψ = 2φ", relative_norm(weights * jnp.sin(modes.misalignment / 2), weights), tolerance),
-        Assumption("phases of each frequency without second and fourth harmonic", jnp.max(harmonics), tolerance),
+    violations = (
+        relative_norm(constants, alpha),
+        relative_norm(others, alpha),
+        relative_norm(weights * jnp.sin(modes.misalignment / 2), weights),
+        jnp.max(harmonics),
     )
+    # What is not locked does not add up.
+    return jnp.sum(weights * jnp.cos(modes.misalignment), axis=0), violations
 
 
 def gromov_network(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> SeparateModularNetwork:
@@ -229,6 +240,12 @@ def _harmonic(modes: ModularModes, weights: Array, order: int) -> Float[Array, "
     # Frequencies that no neuron has are rounding.
     absent = total <= 1e3 * jnp.finfo(total.dtype).eps * jnp.max(total)
     return jnp.where(absent, 0.0, size / jnp.where(absent, 1.0, total))
+
+
+def _shared(model: PyTree) -> ModularNetwork:
+    if not isinstance(model, ModularNetwork):
+        raise ValueError(f"`model` must be a ModularNetwork; got {type(model).__name__}.")
+    return model
 
 
 def _is_quadratic(activation: Callable) -> bool:

@@ -56,6 +56,8 @@ class PhaseOrbit(eqx.Module):
         a, b = self._coefficients
         # ξ² from ξ² (ξ⁴ + a ξ² + b) = (u'/2)², since as a difference from the least amplitude it would have no digits
         # near its zero; that of the smaller one is where to begin.
+        # ξ² from ξ² (ξ⁴ + a ξ² + b) = (u'/2)²: as a difference from the least amplitude it has no digits near its zero.
+        # That of the smaller amplitude is where to begin.
         by_readout = (beta - self.least_readout) * (beta + self.least_readout)
         v = jnp.maximum(jnp.where(opposed, (alpha**2 - self.least_embedding) / 2, by_readout), 0.0)
         for _ in range(3):
