@@ -42,9 +42,10 @@ def _any(knob):
 
 def _balanced(knob):
     """The knob is the size of factors along the true ones."""
-    truth = _draws(knob)[0].truth
-    units = [x / jnp.linalg.norm(x) for x in truth.factors]
-    task, model = RankOneTensorTask(truth), RankOneTensor(-knob * units[0], knob * units[1], -knob * units[2])
+    # Along an axis, where rounding leaves nothing across the truth.
+    units = [jnp.eye(n, dtype=knob.dtype)[0] for n in (3, 2, 4)]
+    task = RankOneTensorTask(RankOneTensor(2 * units[0], units[1], units[2]))
+    model = RankOneTensor(-knob * units[0], knob * units[1], -knob * units[2])
     rule = GradientFlow(0.1)
     ts = jnp.linspace(0, 20, 21).astype(knob.dtype)
     return Run(model, task, rule, BalancedTensor.from_model(model, task, rule), ts)
