@@ -54,8 +54,6 @@ class PhaseOrbit(eqx.Module):
             jnp.where(opposed, 0.0, imbalance) + 2 * self.least_readout**2,
         )
         a, b = self._coefficients
-        # ξ² from ξ² (ξ⁴ + a ξ² + b) = (u'/2)², since as a difference from the least amplitude it would have no digits
-        # near its zero; that of the smaller one is where to begin.
         # ξ² from ξ² (ξ⁴ + a ξ² + b) = (u'/2)²: as a difference from the least amplitude it has no digits near its zero.
         # That of the smaller amplitude is where to begin.
         by_readout = (beta - self.least_readout) * (beta + self.least_readout)
