@@ -8,3 +8,7 @@ from ._gradient_descent import GradientDescent as GradientDescent
 from ._gradient_flow import GradientFlow as GradientFlow
 from ._gradient_flow import check_flow as check_flow
 from ._gradient_flow import no_weight_decay as no_weight_decay
+from ._modified_flow import ModifiedFlow as ModifiedFlow
+from ._principal_flow import PrincipalFlow as PrincipalFlow
+from ._quadratic_descent import QuadraticDescent as QuadraticDescent
+from ._quadratic_descent import QuadraticModes as QuadraticModes

@@ -2,7 +2,7 @@
 
 import difflib
 
-from . import deep_linear, teacher_student, transformers, two_layer
+from . import deep_linear, rules, teacher_student, transformers, two_layer
 from ._system import AbstractSystem
 
 
@@ -13,12 +13,13 @@ def catalogue(family: str | None = None) -> tuple[AbstractSystem, ...]:
 
     `ValueError` for an unknown family.
     """
-    systems = (*deep_linear.SYSTEMS, *teacher_student.SYSTEMS, *transformers.SYSTEMS, *two_layer.SYSTEMS)
+    families = (rules, deep_linear, teacher_student, transformers, two_layer)
+    systems = tuple(system for family in families for system in family.SYSTEMS)
     if family is None:
         return systems
-    families = sorted({system.family for system in systems})
-    if family not in families:
-        raise ValueError(f"`family` must be one of {', '.join(families)}; got {family!r}.")
+    names = sorted({system.family for system in systems})
+    if family not in names:
+        raise ValueError(f"`family` must be one of {', '.join(names)}; got {family!r}.")
     return tuple(system for system in systems if system.family == family)
 
 
