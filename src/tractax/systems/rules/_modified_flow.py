@@ -76,6 +76,8 @@ class ModifiedFlowSystem(AbstractSystem):
             against.annotate(f"$h^{exponent}$", above, ha="right", va="center", color=colour)
         along.set(xlabel="time $t = hk$", ylabel="distance from gradient descent", title=f"learning rate $h = {rate}$")
         against.set(xlabel="learning rate $h$", title=f"time $t = {_TIME:g}$", xlim=(0.018, 0.25))
+        against.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
+        against.minorticks_off()
         against.plot([], [], "o", color="0.3", mfc="white", label="measured")
         against.plot([], [], color="0.3", label="predicted power")
         along.legend(fontsize=8)
