@@ -1,5 +1,6 @@
 """Two nonlinear layers: one file per theory, in the order of the documentation."""
 
+from ._convex_relu import ConvexReLUSystem
 from ._li2_energy import Li2EnergySystem
 from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
 from ._modular_addition_modes import ModularAdditionLotterySystem, ModularAdditionModesSystem, ModularAdditionScaleSystem
@@ -15,4 +16,5 @@ SYSTEMS = (
     ModularAdditionLogitsSystem(),
     ModularAdditionReLUSystem(),
     Li2EnergySystem(),
+    ConvexReLUSystem(),
 )
