@@ -116,6 +116,7 @@ def test_sampled_patterns_bound_from_above():
     partial = ConvexReLU(task, few).solve()
     assert not partial.complete
     assert float(partial.primal) > 2.28
+    assert abs(float(partial.gap)) <= 1e-8 * float(jnp.sum(task.targets**2)) / 2
     assert float(task.loss(partial.network)) == pytest.approx(float(partial.primal), rel=1e-12)
 
 
