@@ -1,8 +1,12 @@
 """Two nonlinear layers: rectifier networks and modular arithmetic, whose training is solved."""
 
+from ._activation_patterns import activation_patterns as activation_patterns
+from ._activation_patterns import sampled_patterns as sampled_patterns
 from ._arc_cosine import arc_cosine as arc_cosine
 from ._arc_cosine import arc_cosine_gradient as arc_cosine_gradient
 from ._base import Layers as Layers
+from ._convex_relu import ConvexReLU as ConvexReLU
+from ._convex_relu import ConvexReLUOptimum as ConvexReLUOptimum
 from ._finite_group import FiniteGroup as FiniteGroup
 from ._finite_group import cyclic_group as cyclic_group
 from ._finite_group import dihedral_group as dihedral_group
@@ -45,3 +49,4 @@ from ._relu_unit_flow import ReLUUnitFlow as ReLUUnitFlow
 from ._symmetric_data import antipodal_network as antipodal_network
 from ._symmetric_data import mirrored_task as mirrored_task
 from ._symmetric_relu import SymmetricReLU as SymmetricReLU
+from ._weight_decay import WeightDecayTask as WeightDecayTask

@@ -1,5 +1,6 @@
 """Two nonlinear layers: one file per theory, in the order of the documentation."""
 
+from ._convex_relu import ConvexReLUSystem
 from ._gaussian_relu_teacher import GaussianReLUTeacherSystem
 from ._li2_energy import Li2EnergySystem
 from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
@@ -19,4 +20,5 @@ SYSTEMS = (
     Li2EnergySystem(),
     NeuronSplittingSystem(),
     GaussianReLUTeacherSystem(),
+    ConvexReLUSystem(),
 )
