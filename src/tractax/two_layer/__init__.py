@@ -43,6 +43,13 @@ from ._orthogonal_saddles import OrthogonalSaddles as OrthogonalSaddles
 from ._pattern_fixed_relu import PatternFixedReLU as PatternFixedReLU
 from ._phase_locking import ModeAmplitudes as ModeAmplitudes
 from ._phase_locking import PhaseLocking as PhaseLocking
+from ._polynomial_grokking import PolynomialGrokking as PolynomialGrokking
+from ._polynomial_grokking import PolynomialMoments as PolynomialMoments
+from ._polynomial_network import PolynomialNetwork as PolynomialNetwork
+from ._polynomial_network import QuadraticPolynomial as QuadraticPolynomial
+from ._polynomial_network import gaussian_polynomial_network as gaussian_polynomial_network
+from ._polynomial_network import squared_projection as squared_projection
+from ._polynomial_task import PolynomialTask as PolynomialTask
 from ._rank_one_relu import RankOneReLU as RankOneReLU
 from ._relu_unit_flow import PolarUnit as PolarUnit
 from ._relu_unit_flow import ReLUUnitFlow as ReLUUnitFlow

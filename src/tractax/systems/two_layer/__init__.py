@@ -7,6 +7,7 @@ from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditi
 from ._modular_addition_modes import ModularAdditionLotterySystem, ModularAdditionModesSystem, ModularAdditionScaleSystem
 from ._neuron_splitting import NeuronSplittingSystem
 from ._orthogonal_relu import OrthogonalReLUSystem
+from ._polynomial_grokking import GrokkingGapSystem, PolynomialGrokkingSystem
 from ._symmetric_relu import SymmetricReLUSystem
 
 SYSTEMS = (
@@ -18,6 +19,8 @@ SYSTEMS = (
     ModularAdditionLogitsSystem(),
     ModularAdditionReLUSystem(),
     Li2EnergySystem(),
+    PolynomialGrokkingSystem(),
+    GrokkingGapSystem(),
     NeuronSplittingSystem(),
     GaussianReLUTeacherSystem(),
     ConvexReLUSystem(),
