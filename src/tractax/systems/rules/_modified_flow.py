@@ -80,8 +80,6 @@ class ModifiedFlowSystem(AbstractSystem):
         against.minorticks_off()
         against.plot([], [], "o", color="0.3", mfc="white", label="measured")
         against.plot([], [], color="0.3", label="predicted power")
-        against.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
-        against.minorticks_off()
         along.set_ylim(top=0.5)
         along.legend(fontsize=8, ncols=2, loc="upper right")
         against.legend(fontsize=8, loc="lower right")
