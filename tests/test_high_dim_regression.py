@@ -183,6 +183,7 @@ def test_mode_stopping_time_is_the_minimum_for_its_mode():
     assert float(slow.mode_stopping_times()[0]) == pytest.approx(5.0)
 
 
+@pytest.mark.slow
 def test_stopping_time_is_differentiable():
     def stop(noise):
         return HighDimRegression(marchenko_pastur(0.7), noise_variance=noise).optimal_stopping_time()

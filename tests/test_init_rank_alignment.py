@@ -75,6 +75,7 @@ def _trained_alignments(model, task, ts):
     return jax.vmap(cosine_similarity, in_axes=(0, None))(trained.observed, input_kernel(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 4])
 def test_trained_networks_end_where_predicted(rank, getkey):
     # A target of length two sets another time scale and final size, not another alignment.
@@ -108,6 +109,7 @@ def test_lower_rank_learns_more_richly(getkey):
     assert one + 0.05 < two < full - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [1e-4, 0.3])
 def test_an_aligned_start_never_turns(strength, getkey):
     # Exact at every time and scale, although the weights have rank one.
@@ -122,6 +124,7 @@ def test_one_input_has_nothing_to_turn():
     assert float(expected_alignment(jnp.asarray([[0.3]]))) == pytest.approx(1.0, rel=1e-15)
 
 
+@pytest.mark.slow
 def test_gradient_and_float32(getkey):
     task = LinearTask(jnp.asarray([[1.0, -0.5, 0.3]]))
     w1, w2 = low_rank((3, 4, 1), rank=2, scale=0.1, key=getkey()).weights

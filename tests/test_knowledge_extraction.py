@@ -79,6 +79,7 @@ def test_low_rank_trains_the_correction_only():
     np.testing.assert_array_equal(tuned.left[6:12], np.zeros((6, 2)))
 
 
+@pytest.mark.slow
 def test_one_relation_needs_no_fine_tuning():
     facts = Facts.draw(30, 1, key=jax.random.key(0))
     model = learn_facts(facts, 1, width=64, time=600.0, key=jax.random.key(1))

@@ -101,6 +101,7 @@ def solve(sizes, lam):
 evaluate = eqx.filter_jit(lambda solution, t: solution.evaluate(t))
 
 
+@pytest.mark.slow
 @hypothesis.given(
     case=st.sampled_from([((3, 2, 4), 0.0), ((2, 4, 3), 0.0), ((4, 3, 3), -0.5), ((3, 3, 3), 2.0)]),
     spectrum=st.lists(st.sampled_from([0.0, 1e-6, 0.5, 1.0, 2.0]), min_size=4, max_size=4),

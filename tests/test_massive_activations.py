@@ -41,6 +41,7 @@ def test_late_times_and_early_peaks():
     assert float(slope) == pytest.approx(-50 * x * np.exp(-0.02 * x) * np.log(x), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_fits():
     ts = jnp.linspace(0.0, 200.0, 60)
     exact = fit_massive_activation(ts, CURVE(ts))

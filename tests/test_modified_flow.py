@@ -131,6 +131,7 @@ def test_reference_field(order, expected):
     np.testing.assert_allclose(found, [expected], rtol=1e-14)
 
 
+@pytest.mark.slow
 @networks
 def test_order_two_descends_the_modified_loss(name):
     model, task = NETWORKS[name]
@@ -185,6 +186,7 @@ def test_principal_flow_orders(name):
         assert float(_slope(_drift(name, PrincipalFlow, time)).exponent) == pytest.approx(expected, abs=0.1)
 
 
+@pytest.mark.slow
 def test_an_ensemble_over_learning_rates():
     model, task = NETWORKS["deep_linear"]
     losses = tx.ensemble(lambda h: tx.train(model, task, ModifiedFlow(h), [0.5]).observed[0], RATES)

@@ -50,6 +50,7 @@ def relu_error(neurons):
     return jnp.max(jnp.abs(model.logits() - limit)) / jnp.max(jnp.abs(limit))
 
 
+@pytest.mark.slow
 def test_rectifiers():
     logits = relu_logits(5, 1.0)
     np.testing.assert_allclose(logits[0, 1, 1], 0.23725418113905905, rtol=1e-14)
@@ -75,6 +76,7 @@ def test_gromov_weights():
         assert low <= accuracy <= high
 
 
+@pytest.mark.slow
 def test_assumptions_fail_one_by_one():
     model = phase_locked_network(7, 5)
     assert all(a.holds for a in phase_locked_assumptions(model))

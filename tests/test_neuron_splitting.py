@@ -86,6 +86,7 @@ def test_effective_width():
     assert merge_units(model, angle=1e-5).sizes[1] == 5
 
 
+@pytest.mark.slow
 def test_width_grows_plateau_by_plateau():
     # From small weights: nothing, the faster sign, both.
     task = RegressionTask(2**0.5 * jnp.eye(4), np.asarray([1.5, 0.4, -0.9, -0.4]))

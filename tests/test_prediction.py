@@ -61,6 +61,7 @@ def test_inputs_that_are_not_whitened_use_the_reduced_equations():
     assert float(simulate(predicted).error.strength) < 1e-7
 
 
+@pytest.mark.slow
 def test_no_theory_is_said_and_simulated():
     raw = LinearTask(jnp.eye(2), jnp.diag(jnp.asarray([1.0, 2.0])))
     model = initialise(raw, start="lambda", lam=0.3, init_scale=0.1, key=jax.random.key(0))
@@ -70,6 +71,7 @@ def test_no_theory_is_said_and_simulated():
     assert outcome.error is None and float(outcome.reading.loss[-1]) < float(outcome.reading.loss[0])
 
 
+@pytest.mark.slow
 def test_numbers_come_back(task, tmp_path):
     predicted = forecast(initialise(task, key=jax.random.key(0)), task)
     outcome = simulate(predicted)

@@ -25,7 +25,6 @@ def _firsts(group_of):
 
 
 FAMILIES = {system.name: system.family for system in tx.systems.catalogue()}
-problems = pytest.mark.parametrize("problem", [_parameter(problem, problem.slow) for problem in PROBLEMS])
 one_problem = pytest.mark.parametrize("problem", list(_firsts(lambda theory: theory)))
 # Derivatives and batches of integrated solutions take long to compile.
 one_of_a_family = pytest.mark.parametrize("problem", list(_firsts(FAMILIES.get)))
@@ -62,13 +61,13 @@ def test_bank_is_sound():
     assert {name.partition("/")[0] for name in names} <= set(FAMILIES)
 
 
-@problems
+@one_problem
 def test_initial_value(problem, run_of):
     run = run_of(problem)
     close(run.solution.evaluate(0.0), run.solution.reduce(run.model), 1e-12)
 
 
-@problems
+@one_problem
 def test_residual(problem, run_of):
     if problem.residual is None:
         assert problem.run(jnp.asarray(problem.knob)).solution.kind == "exact"

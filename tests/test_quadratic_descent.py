@@ -104,6 +104,7 @@ def test_alternating_modes_obey_no_real_equation():
         solution.vector_field(jnp.asarray(0.0), solution.initial)
 
 
+@pytest.mark.slow
 def test_learning_rate_as_a_mapped_axis_and_its_gradient():
     def final(h):
         return _mode(tx.GradientDescent(h, time_per_step=1.0)).evaluate(3.0).gradient[0]

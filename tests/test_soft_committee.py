@@ -236,6 +236,7 @@ def test_refusals():
         SoftCommitteeFlow.from_model(model, CommitteeTask(teacher), OnlineSGD(3.0, 4), t1=1e3)
 
 
+@pytest.mark.slow
 def test_float32_and_units_that_equal_the_teacher():
     single = jnp.float32
     model, teacher = committees(

@@ -120,6 +120,7 @@ def test_sampled_risk_is_that_of_prompts(getkey):
     assert float(error) < 0.02 * float(risk)
 
 
+@pytest.mark.slow
 def test_two_examples_by_quadrature_and_by_draws(getkey):
     heads = SoftmaxHeads([0.8, -0.3], [1.0, -0.6])
     task = SoftmaxHeadsTask(regression(3, 2))

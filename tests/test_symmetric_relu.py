@@ -75,6 +75,7 @@ def test_inputs_that_are_not_white():
         SymmetricReLU.from_model(model, task, rule)
 
 
+@pytest.mark.slow
 def test_odd_at_the_start_is_not_enough():
     # Both cancel at first, but their directions drift apart.
     model = TwoLayerNetwork([[1.0, 0.3], [-2.0, -0.6]], [1.0, -0.5])

@@ -159,6 +159,7 @@ def _same(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-16)
 
 
+@pytest.mark.slow
 def test_rule_follows_free_diffusion_and_drifts_to_the_average():
     """Means over many runs within four standard errors; one step is exact in two dimensions without energy."""
     points, weights = np.polynomial.hermite_e.hermegauss(40)

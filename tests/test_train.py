@@ -82,6 +82,7 @@ def test_line_search_gets_what_it_asks_for():
     assert float(trajectory.observed[-1]) < 1e-10 * float(trajectory.observed[0])
 
 
+@pytest.mark.slow
 def test_small_steps_converge_to_the_flow():
     flow = tx.train(MODEL, TASK, FLOW, [1.0], observe=product)
 
