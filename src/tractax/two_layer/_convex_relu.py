@@ -71,7 +71,7 @@ class ConvexReLUOptimum(eqx.Module):
 
     @property
     def gap(self) -> Float[Array, ""]:
-        """`primal - dual`, by how much at most the network misses the optimum of the programme."""
+        """`primal - dual`; with all patterns, by how much at most the network misses the least loss."""
         return self.primal - self.dual
 
     @property
@@ -129,8 +129,8 @@ class ConvexReLU(eqx.Module):
 
         **Arguments:**
 
-        - `rtol`: stop once `primal - dual` is at most this part of $\tfrac12\lVert y\rVert^2$, the loss of no network at
-          all; by default `1e-8` in float64 and `1e-4` in float32.
+        - `rtol`: stop once `primal` and `dual` differ by at most this part of $\tfrac12\lVert y\rVert^2$, the loss of no
+          network at all; by default `1e-8` in float64 and `1e-4` in float32.
         - `max_steps`: iterations at most.
         - `throw`: whether to raise where `max_steps` did not suffice; otherwise see the `gap`.
         - `progress_meter`: as in diffrax: how much of `max_steps` has been used.
