@@ -87,7 +87,7 @@ class PolynomialNetwork(eqx.Module):
     @property
     def polynomial(self) -> QuadraticPolynomial:
         """What the network computes."""
-        scale, curvature = jax.lax.stop_gradient((self.output_scale, self.curvature))
+        scale, curvature = self.output_scale, self.curvature
         second = self.first.T @ self.first / self.first.shape[0]
         return QuadraticPolynomial(scale * jnp.mean(self.first, axis=0), scale * curvature * second)
 

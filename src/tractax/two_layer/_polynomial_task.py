@@ -1,5 +1,6 @@
 """Learn a polynomial of second degree, from a few examples or from the whole population."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -63,7 +64,7 @@ class PolynomialTask(AbstractTask):
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """Half the mean squared error; over the population, of a `PolynomialNetwork` only."""
         if self.inputs is None:
-            return self.test_error(model) / 2
+            return self.test_error(_only_weights_trained(model)) / 2
         outputs = jax.vmap(model)(self.inputs)
         if outputs.size != self.inputs.shape[0]:
             raise ValueError(f"`model` must return one number for each example; got shape {outputs.shape[1:]}.")
@@ -85,3 +86,10 @@ def _polynomial(model: PyTree) -> QuadraticPolynomial:
     if not isinstance(model, PolynomialNetwork):
         raise ValueError(f"`model` must be a PolynomialNetwork; got {type(model).__name__}.")
     return model.polynomial
+
+
+def _only_weights_trained(model: PyTree) -> PyTree:
+    """The same network, whose other numbers have no gradient."""
+    if not isinstance(model, PolynomialNetwork):
+        return model
+    return eqx.tree_at(lambda m: (m.output_scale, m.curvature), model, replace_fn=jax.lax.stop_gradient)
