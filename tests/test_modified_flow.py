@@ -131,8 +131,6 @@ def test_reference_field(order, expected):
     np.testing.assert_allclose(found, [expected], rtol=1e-14)
 
 
-@pytest.mark.slow
-@networks
 @most_networks
 def test_order_two_descends_the_modified_loss(name):
     model, task = NETWORKS[name]
