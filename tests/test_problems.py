@@ -26,7 +26,7 @@ def _firsts(group_of):
 
 FAMILIES = {system.name: system.family for system in tx.systems.catalogue()}
 one_problem = pytest.mark.parametrize("problem", list(_firsts(lambda theory: theory)))
-# Derivatives and batches of integrated solutions take long to compile.
+# Derivatives, batches and other precisions of integrated solutions take long to compile.
 one_of_a_family = pytest.mark.parametrize("problem", list(_firsts(FAMILIES.get)))
 
 
@@ -147,7 +147,7 @@ def test_jit_compiles_once(problem, run_of):
     assert traces == 1
 
 
-@one_problem
+@one_of_a_family
 def test_float32(problem, run_of):
     reference = run_of(problem)
     run = problem.run(jnp.asarray(problem.knob, jnp.float32))
