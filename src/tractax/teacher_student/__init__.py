@@ -94,6 +94,7 @@ from ._teacher_forcing import forced_sensitivity as forced_sensitivity
 from ._teacher_forcing import forced_states as forced_states
 from ._teacher_forcing import largest_jacobian_norm as largest_jacobian_norm
 from ._teacher_forcing import sensitivity_bound as sensitivity_bound
+from ._teacher_task import AbstractTeacherTask as AbstractTeacherTask
 from ._tensor_pca import TensorPCATask as TensorPCATask
 from ._tensor_pca import UnitVector as UnitVector
 from ._tensor_pca import random_direction as random_direction

@@ -3,13 +3,14 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractSampledTask, check_positive
+from ..core import check_positive
 from ._committee import SoftCommittee
+from ._teacher_task import AbstractTeacherTask
 
 
-class CommitteeTask(AbstractSampledTask):
+class CommitteeTask(AbstractTeacherTask):
     r"""Half the squared error on the answers $y = f^*(x) + \sigma\zeta$ of a teacher, $x\sim\mathcal N(0, I_N)$.
 
     **Arguments:**
@@ -31,20 +32,14 @@ class CommitteeTask(AbstractSampledTask):
         self.teacher = teacher
         self.noise_scale = check_positive("noise_scale", noise_scale, zero=True).astype(teacher.weights.dtype)
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Float[Array, "batch in"], Float[Array, " batch"]]:
-        """Fresh inputs and the teacher's noisy answers."""
-        weights = self.teacher.weights
-        # One draw: the last column is the noise.
-        normal = jax.random.normal(key, (batch, weights.shape[1] + 1), weights.dtype)
-        inputs = normal[:, :-1]
-        return inputs, jax.vmap(self.teacher)(inputs) + self.noise_scale * normal[:, -1]
+    @property
+    def size(self) -> int:
+        """The number of inputs."""
+        return self.teacher.weights.shape[1]
 
-    def batch_loss(
-        self, model: PyTree, batch: tuple[Float[Array, "batch in"], Float[Array, " batch"]]
-    ) -> Float[Array, ""]:
-        """Half the squared error, averaged over the batch; for any model with one output."""
-        inputs, answers = batch
-        return jnp.mean((jax.vmap(model)(inputs) - answers) ** 2) / 2
+    def answers(self, inputs: Float[Array, "batch in"]) -> Float[Array, " batch"]:
+        """The teacher's answers, without noise."""
+        return jax.vmap(self.teacher)(inputs)
 
     def generalisation_error(self, model: PyTree) -> Float[Array, ""]:
         """Half the squared distance to the teacher itself, averaged over all inputs, from the overlaps of the weights."""

@@ -6,9 +6,10 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractSampledTask, check_matrix, check_positive, check_psd, require
 from ._linear_model import check_linear
+from ._teacher_task import AbstractTeacherTask
 
 
-class GaussianRegression(AbstractSampledTask):
+class GaussianRegression(AbstractTeacherTask):
     r"""Half the squared error on fresh examples $y = x\cdot\theta^* + \sigma\zeta$, $x\sim\mathcal N(0, K)$.
 
     **Arguments:**
@@ -60,20 +61,19 @@ class GaussianRegression(AbstractSampledTask):
         """Inputs or weights, along the eigenvectors of the covariance."""
         return x if self.directions is None else x @ self.directions
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Float[Array, "batch in"], Float[Array, " batch"]]:
-        """Fresh inputs and their noisy labels."""
-        # One draw: the last column is the noise.
-        normal = jax.random.normal(key, (batch, self.teacher.shape[0] + 1), self.teacher.dtype)
-        inputs = normal[:, :-1] * jnp.sqrt(self.variances)[None, :]
-        inputs = inputs if self.directions is None else inputs @ self.directions.T
-        return inputs, inputs @ self.teacher + self.noise_scale * normal[:, -1]
+    @property
+    def size(self) -> int:
+        """The number of inputs."""
+        return self.teacher.shape[0]
 
-    def batch_loss(
-        self, model: PyTree, batch: tuple[Float[Array, "batch in"], Float[Array, " batch"]]
-    ) -> Float[Array, ""]:
-        """Half the squared error, averaged over the batch; for any model with one output."""
-        inputs, labels = batch
-        return jnp.mean((jax.vmap(model)(inputs) - labels) ** 2) / 2
+    def answers(self, inputs: Float[Array, "batch in"]) -> Float[Array, " batch"]:
+        """The teacher's answers, without noise."""
+        return inputs @ self.teacher
+
+    def correlated(self, white: Float[Array, "batch in"]) -> Float[Array, "batch in"]:
+        """Inputs with covariance $K$, from white ones."""
+        modes = white * jnp.sqrt(self.variances)[None, :]
+        return modes if self.directions is None else modes @ self.directions.T
 
     def excess_risk(self, model: PyTree) -> Float[Array, ""]:
         r"""$\tfrac12(\theta - \theta^*)^\top K(\theta - \theta^*)$ of a `LinearModel`: its risk less the teacher's."""

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_finite, check_positive, require
+from ..core import check_finite, check_positive, require
 from ._hermite_link import HermiteLink
 from ._spherical import AbstractSpherical, check_unit
+from ._teacher_task import AbstractTeacherTask
 
 
 class SingleIndex(AbstractSpherical):
@@ -39,7 +40,7 @@ class SingleIndex(AbstractSpherical):
         return self.link(self.direction @ x)
 
 
-class SingleIndexTask(AbstractSampledTask):
+class SingleIndexTask(AbstractTeacherTask):
     r"""Half the squared error on the answers $y = f^*(\theta^*\cdot x) + \sigma\zeta$ of a teacher, for normal inputs.
 
     **Arguments:**
@@ -61,20 +62,14 @@ class SingleIndexTask(AbstractSampledTask):
         self.teacher = teacher
         self.noise_scale = check_positive("noise_scale", noise_scale, zero=True).astype(teacher.direction.dtype)
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Float[Array, "batch in"], Float[Array, " batch"]]:
-        """Fresh inputs and the teacher's noisy answers."""
-        direction = self.teacher.direction
-        # One draw: the last column is the noise.
-        normal = jax.random.normal(key, (batch, direction.size + 1), direction.dtype)
-        inputs = normal[:, :-1]
-        return inputs, jax.vmap(self.teacher)(inputs) + self.noise_scale * normal[:, -1]
+    @property
+    def size(self) -> int:
+        """The number of inputs."""
+        return self.teacher.direction.size
 
-    def batch_loss(
-        self, model: PyTree, batch: tuple[Float[Array, "batch in"], Float[Array, " batch"]]
-    ) -> Float[Array, ""]:
-        """Half the squared error, averaged over the batch; for any model with one output."""
-        inputs, answers = batch
-        return jnp.mean((jax.vmap(model)(inputs) - answers) ** 2) / 2
+    def answers(self, inputs: Float[Array, "batch in"]) -> Float[Array, " batch"]:
+        """The teacher's answers, without noise."""
+        return jax.vmap(self.teacher)(inputs)
 
     def overlap(self, model: SingleIndex) -> Float[Array, ""]:
         r"""$m = \theta\cdot\theta^*$, of the directions that the vectors have."""
