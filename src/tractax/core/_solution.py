@@ -1,7 +1,7 @@
 """What theory says: a function of time."""
 
 import abc
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import diffrax
 import equinox as eqx
@@ -30,7 +30,7 @@ class AbstractSolution(diffrax.AbstractPath, Generic[_State]):
 
     kind: eqx.AbstractClassVar[Kind]
     t0: ClassVar[float] = 0.0
-    t1: ClassVar[float] = float("inf")
+    t1: ClassVar[Any] = float("inf")
 
     @abc.abstractmethod
     def state(self, t: Float[Array, ""]) -> _State:
@@ -63,7 +63,7 @@ class AbstractSolution(diffrax.AbstractPath, Generic[_State]):
 
         **Raises:**
 
-        `ValueError` if a time is negative, NaN, or not a scalar.
+        `ValueError` if a time is negative, NaN, not a scalar, or beyond the horizon `t1` of a solution that has one.
         """
         del left
         if t1 is not None:
@@ -76,4 +76,13 @@ class AbstractSolution(diffrax.AbstractPath, Generic[_State]):
         if not jnp.issubdtype(t.dtype, jnp.floating):
             t = t.astype(jnp.result_type(float))
         t = require(t, t >= 0, f"`t0` must be a time, t >= 0; got {t0}.")
-        return self.state(t)
+        if not isinstance(self.t1, float):
+            message = f"`t0` must not exceed t1, the horizon of {type(self).__name__}"
+            t = require(t, t.astype(self.t1.dtype) <= self.t1, f"{message}; a reduced flow takes it in from_model.")
+        return _state(self, t)
+
+
+@eqx.filter_jit
+def _state(solution: AbstractSolution[_State], t: Float[Array, ""]) -> _State:
+    # One program, also for those who call `evaluate` outside of `jax.jit`.
+    return solution.state(t)
