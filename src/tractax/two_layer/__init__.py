@@ -50,6 +50,9 @@ from ._polynomial_network import QuadraticPolynomial as QuadraticPolynomial
 from ._polynomial_network import gaussian_polynomial_network as gaussian_polynomial_network
 from ._polynomial_network import squared_projection as squared_projection
 from ._polynomial_task import PolynomialTask as PolynomialTask
+from ._product_descent import ProductDescent as ProductDescent
+from ._product_descent import ProductState as ProductState
+from ._product_descent import product_step as product_step
 from ._rank_one_relu import RankOneReLU as RankOneReLU
 from ._relu_unit_flow import PolarUnit as PolarUnit
 from ._relu_unit_flow import ReLUUnitFlow as ReLUUnitFlow

@@ -8,6 +8,7 @@ from ._modular_addition_modes import ModularAdditionLotterySystem, ModularAdditi
 from ._neuron_splitting import NeuronSplittingSystem
 from ._orthogonal_relu import OrthogonalReLUSystem
 from ._polynomial_grokking import GrokkingGapSystem, PolynomialGrokkingSystem
+from ._product_descent import CatapultSystem, ProductDescentSystem
 from ._symmetric_relu import SymmetricReLUSystem
 
 SYSTEMS = (
@@ -24,4 +25,6 @@ SYSTEMS = (
     NeuronSplittingSystem(),
     GaussianReLUTeacherSystem(),
     ConvexReLUSystem(),
+    ProductDescentSystem(),
+    CatapultSystem(),
 )
