@@ -170,7 +170,7 @@ class InterpolatingMinimum(eqx.Module):
 def noise_alignment(model: PyTree, task: PyTree) -> Float[Array, ""]:
     r"""$\mu = \operatorname{tr}H\Sigma/(2L\lVert H\rVert_F^2)$, how much the noise of SGD points along large curvature.
 
-    $\Sigma$ is the covariance of one example's gradient and $H = \tfrac1n\sum_ig_ig_i^\top$, both at the network as it is.
+    $\Sigma$ is the covariance of one example's gradient, $H = \tfrac1n\sum_ig_ig_i^\top$, both at the network as it is.
 
     **Arguments:**
 
@@ -195,9 +195,9 @@ def noise_alignment(model: PyTree, task: PyTree) -> Float[Array, ""]:
 
 
 def diagonal_hessian_trace(model: PyTree, inputs: Float[ArrayLike, "examples in"]) -> Float[Array, ""]:
-    r"""$\operatorname{tr}H$ of a diagonal linear network by its weights: $D^2\sum_k(w_{+k}^{2D-2} + w_{-k}^{2D-2})\,\overline{x_k^2}$.
+    r"""$\operatorname{tr}H$ of a diagonal linear network by its weights.
 
-    For two layers it is $4\sum_k(w_{+k}^2 + w_{-k}^2)\,\overline{x_k^2}$: stable minima have small weights.
+    $D^2\sum_k(w_{+k}^{2D-2} + w_{-k}^{2D-2})\,\overline{x_k^2}$; for two layers it is $4\sum_k(w_{+k}^2 + w_{-k}^2)\,\overline{x_k^2}$: stable minima have small weights.
 
     **Arguments:**
 
@@ -219,8 +219,8 @@ def diagonal_hessian_trace(model: PyTree, inputs: Float[ArrayLike, "examples in"
 def rectifier_hessian_trace(model: PyTree, inputs: Float[ArrayLike, "examples in"] | None = None) -> Float[Array, ""]:
     r"""$\operatorname{tr}H$ of a two-layer network of rectifiers by its weights.
 
-    $\sum_j\big[\overline{\phi(w_j\cdot x)^2} + a_j^2\,\overline{\phi'(w_j\cdot x)^2\lVert x\rVert^2}\big]$; for inputs that
-    are as likely as their opposites, with $\mathbb E\,xx^\top = I$ in $d$ dimensions, it is
+    $\sum_j\big[\overline{\phi(w_j\cdot x)^2} + a_j^2\,\overline{\phi'(w_j\cdot x)^2\lVert x\rVert^2}\big]$; for inputs
+    that are as likely as their opposites, with $\mathbb E\,xx^\top = I$ in $d$ dimensions, it is
     $\tfrac{1+\alpha^2}2\sum_j(\lVert w_j\rVert^2 + d\,a_j^2)$ with the slope $\alpha$ of negative fields.
 
     **Arguments:**

@@ -38,7 +38,7 @@ class InterpolatingMinimumSystem(AbstractSystem):
         return model, RegressionTask(inputs, jax.vmap(model)(inputs)[:, 0])
 
     def measure(self) -> Float[Array, ""]:
-        """Thresholds against bisection, in the learning rate, of the growth over all batches of the network's own steps."""
+        """Thresholds against bisection, in the learning rate, of the growth over all batches of the network."""
         model, task = self.minimum()
         minimum = InterpolatingMinimum.from_model(model, task)
         hessians, errors = _example_hessians(model, task), []
@@ -133,7 +133,7 @@ def _batches(hessians: np.ndarray, size: int, replace: bool) -> np.ndarray:
 
 
 def _bisect(hessians: np.ndarray) -> float:
-    """The learning rate at which E[J ⊗ J] has the spectral radius 1, with J = I - ηH on the directions that are curved."""
+    """The learning rate at which E[J ⊗ J] has the spectral radius 1, with J = I - ηH on curved directions."""
     values, vectors = np.linalg.eigh(np.mean(hessians, axis=0))
     curved = vectors[:, values > 1e-10 * values[-1]]
     curvatures = curved.T @ hessians @ curved
