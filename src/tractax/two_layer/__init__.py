@@ -12,6 +12,10 @@ from ._finite_group import cyclic_group as cyclic_group
 from ._finite_group import dihedral_group as dihedral_group
 from ._gaussian_relu_task import GaussianReLUTask as GaussianReLUTask
 from ._initialise import balanced_units as balanced_units
+from ._interpolating_minimum import InterpolatingMinimum as InterpolatingMinimum
+from ._interpolating_minimum import diagonal_hessian_trace as diagonal_hessian_trace
+from ._interpolating_minimum import noise_alignment as noise_alignment
+from ._interpolating_minimum import rectifier_hessian_trace as rectifier_hessian_trace
 from ._li2_energy import Li2Energy as Li2Energy
 from ._li2_energy import feature_gradient as feature_gradient
 from ._li2_energy import ridge_readout as ridge_readout

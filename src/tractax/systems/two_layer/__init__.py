@@ -2,6 +2,7 @@
 
 from ._convex_relu import ConvexReLUSystem
 from ._gaussian_relu_teacher import GaussianReLUTeacherSystem
+from ._interpolating_minimum import InterpolatingMinimumSystem
 from ._li2_energy import Li2EnergySystem
 from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
 from ._modular_addition_modes import ModularAdditionLotterySystem, ModularAdditionModesSystem, ModularAdditionScaleSystem
@@ -27,4 +28,5 @@ SYSTEMS = (
     ConvexReLUSystem(),
     ProductDescentSystem(),
     CatapultSystem(),
+    InterpolatingMinimumSystem(),
 )
