@@ -113,7 +113,7 @@ def test_how_many_heads_it_takes():
 def test_orthogonal_pairs_may_be_turned():
     task = MultiTaskHeadsTask(MultiTaskRegression(APART, 48, noise_variance=0.1))
     turns = [np.asarray([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) @ APART for a in (0.0, 0.6)]
-    best = jax.jit(task.best_heads)
+    best = jax.jit(lambda omega: task.best_heads(omega))
     still, turned = (best(0.2 * np.concatenate([pair, -pair])) for pair in turns)
     np.testing.assert_allclose(task.risks(turned), task.risks(still), rtol=1e-12)
     assert float(still.dedication) == pytest.approx(1.0) and 0.6 < float(turned.dedication) < 0.7
