@@ -12,3 +12,4 @@ from ._modified_flow import ModifiedFlow as ModifiedFlow
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
 from ._quadratic_descent import QuadraticModes as QuadraticModes
+from ._scale_by_fan_in import scale_by_fan_in as scale_by_fan_in
