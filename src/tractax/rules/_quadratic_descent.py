@@ -30,20 +30,12 @@ from ..core import (
     Assumption,
     Kind,
     enforce,
-    relative_norm,
     require,
-    tolerance_for,
 )
 from ._gradient_descent import GradientDescent
 from ._modified_flow import ModifiedFlow
 from ._principal_flow import PrincipalFlow, log_ratio
-
-
-class QuadraticModes(eqx.Module):
-    """The gradient along the eigenvectors of the Hessian, shape `(parameters,)`, and the loss."""
-
-    gradient: Float[Array, " parameters"]
-    loss: Float[Array, ""]
+from ._quadratic_loss import QuadraticModes, quadratic_assumption, without_rounding
 
 
 class QuadraticDescent(AbstractSolution[QuadraticModes]):
@@ -96,7 +88,7 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
 
         curvatures, directions = jnp.linalg.eigh(jax.hessian(loss)(flat))
         value, gradient = jax.value_and_grad(loss)(flat)
-        curvatures, gradient = _without_rounding(curvatures, directions.T @ gradient)
+        curvatures, gradient = without_rounding(curvatures, directions.T @ gradient)
         rate = rule.learning_rate.astype(flat.dtype)
         solution = cls(
             task=task,
@@ -113,13 +105,7 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
     def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> list[Assumption]:
         """What the theory takes for granted: the Hessian is the same elsewhere."""
         del rule
-        params, static = eqx.partition(model, eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(params)
-        hessian = jax.hessian(lambda flat: task.loss(eqx.combine(unravel(flat), static)))
-        here = hessian(flat)
-        scale = 1 + jnp.sqrt(jnp.mean(flat**2))
-        elsewhere = hessian(flat + scale * jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
-        return [Assumption("quadratic loss", relative_norm(elsewhere - here, here), tolerance_for(flat))]
+        return [quadratic_assumption(model, task)]
 
     def reduce(self, model: PyTree) -> QuadraticModes:
         """The gradient of an actual network along the eigenvectors, and its loss."""
@@ -207,11 +193,3 @@ def _check_rule(rule: AbstractRule | None) -> GradientDescent | ModifiedFlow | P
         "`rule` must be tx.GradientDescent with optax.sgd on the full loss, tx.rules.ModifiedFlow or "
         f"tx.rules.PrincipalFlow for QuadraticDescent; got {rule!r}."
     )
-
-
-def _without_rounding(curvatures: Array, gradient: Array) -> tuple[Array, Array]:
-    """Flat directions are flat, and have no gradient, if only rounding says otherwise."""
-    rounding = 10 * curvatures.size * jnp.finfo(curvatures.dtype).eps
-    flat = jnp.abs(curvatures) <= rounding * jnp.max(jnp.abs(curvatures))
-    still = flat & (jnp.abs(gradient) <= rounding * jnp.linalg.norm(gradient))
-    return jnp.where(flat, 0.0, curvatures), jnp.where(still, 0.0, gradient)

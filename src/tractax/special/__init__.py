@@ -2,10 +2,12 @@
 
 from ._balanced_bernoulli import balanced_bernoulli as balanced_bernoulli
 from ._carlson_rf import carlson_rf as carlson_rf
+from ._damped_oscillation import damped_oscillation as damped_oscillation
 from ._decay_integral import decay_integral as decay_integral
 from ._exprel import exprel as exprel
 from ._logistic import logistic as logistic
 from ._monotone_inverse import monotone_inverse as monotone_inverse
+from ._normalised_bessel import normalised_bessel as normalised_bessel
 from ._quintic_escape import quintic_escape as quintic_escape
 from ._sinh_root import sinh_root as sinh_root
 from ._softplus_lambert import softplus_lambert as softplus_lambert
