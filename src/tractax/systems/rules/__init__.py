@@ -1,7 +1,9 @@
 """Learning rules: one file per theory, in the order of the documentation."""
 
 from ._accelerated_flow import AcceleratedFlowSystem
+from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._heavy_ball_cycle import HeavyBallCycleSystem
+from ._holomorphic_nudging import HolomorphicNudgingSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
@@ -12,4 +14,6 @@ SYSTEMS = (
     AcceleratedFlowSystem(),
     QuadraticMomentumSystem(),
     HeavyBallCycleSystem(),
+    EquilibriumPropagationSystem(),
+    HolomorphicNudgingSystem(),
 )
