@@ -29,7 +29,6 @@ from ._modified_flow import ModifiedFlow as ModifiedFlow
 from ._nesterov import Nesterov as Nesterov
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
-from ._quadratic_descent import QuadraticModes as QuadraticModes
 from ._quadratic_loss import QuadraticModes as QuadraticModes
 from ._quadratic_momentum import QuadraticAcceleration as QuadraticAcceleration
 from ._quadratic_momentum import QuadraticMomentum as QuadraticMomentum
