@@ -4,6 +4,8 @@ from ._consensus_flow import ConsensusFlow as ConsensusFlow
 from ._consensus_hopping import ConsensusHopping as ConsensusHopping
 from ._coupled_flow import CoupledFlow as CoupledFlow
 from ._curl_descent import CurlDescent as CurlDescent
+from ._diffgrad import DiffGradState as DiffGradState
+from ._diffgrad import diffgrad as diffgrad
 from ._equilibrium_network import AbstractEquilibriumModel as AbstractEquilibriumModel
 from ._equilibrium_network import EquilibriumNetwork as EquilibriumNetwork
 from ._equilibrium_network import EquilibriumTask as EquilibriumTask
@@ -16,8 +18,15 @@ from ._jacobian_homeostasis import HomeostasisFlow as HomeostasisFlow
 from ._jacobian_homeostasis import HomeostasisState as HomeostasisState
 from ._jacobian_homeostasis import HomeostasisTask as HomeostasisTask
 from ._jacobian_homeostasis import jacobian_asymmetry as jacobian_asymmetry
+from ._lanton import LantonState as LantonState
+from ._lanton import lanton as lanton
 from ._linear_equilibrium import LinearEquilibrium as LinearEquilibrium
 from ._modified_flow import ModifiedFlow as ModifiedFlow
+from ._momentum_layers import MomentumLayers as MomentumLayers
+from ._momentum_layers import momentum_layer_matrix as momentum_layer_matrix
+from ._momentum_layers import momentum_layer_threshold as momentum_layer_threshold
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
 from ._quadratic_descent import QuadraticModes as QuadraticModes
+from ._spam import SpamState as SpamState
+from ._spam import spam as spam

@@ -1,13 +1,21 @@
 """Learning rules: one file per theory, in the order of the documentation."""
 
+from ._diffgrad import DiffGradSystem
 from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._holomorphic_nudging import HolomorphicNudgingSystem
+from ._lanton import LantonSystem
 from ._modified_flow import ModifiedFlowSystem
+from ._momentum_layers import MomentumLayersSystem
 from ._quadratic_descent import QuadraticDescentSystem
+from ._spam import SpamSystem
 
 SYSTEMS = (
     ModifiedFlowSystem(),
     QuadraticDescentSystem(),
     EquilibriumPropagationSystem(),
     HolomorphicNudgingSystem(),
+    DiffGradSystem(),
+    SpamSystem(),
+    LantonSystem(),
+    MomentumLayersSystem(),
 )
