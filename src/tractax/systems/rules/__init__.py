@@ -1,12 +1,16 @@
 """Learning rules: one file per theory, in the order of the documentation."""
 
 from ._accelerated_flow import AcceleratedFlowSystem
+from ._diffgrad import DiffGradSystem
 from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._heavy_ball_cycle import HeavyBallCycleSystem
 from ._holomorphic_nudging import HolomorphicNudgingSystem
+from ._lanton import LantonSystem
 from ._modified_flow import ModifiedFlowSystem
+from ._momentum_layers import MomentumLayersSystem
 from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
+from ._spam import SpamSystem
 
 SYSTEMS = (
     ModifiedFlowSystem(),
@@ -16,4 +20,8 @@ SYSTEMS = (
     HeavyBallCycleSystem(),
     EquilibriumPropagationSystem(),
     HolomorphicNudgingSystem(),
+    DiffGradSystem(),
+    SpamSystem(),
+    LantonSystem(),
+    MomentumLayersSystem(),
 )
