@@ -9,6 +9,7 @@ from ._modular_addition_modes import ModularAdditionLotterySystem, ModularAdditi
 from ._neuron_splitting import NeuronSplittingSystem
 from ._orthogonal_relu import OrthogonalReLUSystem
 from ._polynomial_grokking import GrokkingGapSystem, PolynomialGrokkingSystem
+from ._softmax_collapse import SoftmaxCollapseSystem
 from ._symmetric_relu import SymmetricReLUSystem
 
 SYSTEMS = (
@@ -26,4 +27,5 @@ SYSTEMS = (
     GaussianReLUTeacherSystem(),
     ConvexReLUSystem(),
     InterpolatingMinimumSystem(),
+    SoftmaxCollapseSystem(),
 )
