@@ -17,6 +17,8 @@ from ._scaling import Scaling as Scaling
 from ._scaling import scaling as scaling
 from ._similarity import cosine_similarity as cosine_similarity
 from ._similarity import representation_similarity as representation_similarity
+from ._softmax_collapse import collapse_gap as collapse_gap
+from ._softmax_collapse import softmax_collapse as softmax_collapse
 from ._step_commutator import gradient_bracket as gradient_bracket
 from ._step_commutator import step_commutator as step_commutator
 from ._subspace_alignment import Alignment as Alignment

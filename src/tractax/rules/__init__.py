@@ -34,6 +34,10 @@ from ._momentum_layers import MomentumLayers as MomentumLayers
 from ._momentum_layers import momentum_layer_matrix as momentum_layer_matrix
 from ._momentum_layers import momentum_layer_threshold as momentum_layer_threshold
 from ._nesterov import Nesterov as Nesterov
+from ._orthogonal_gradient import OrthogonalFlow as OrthogonalFlow
+from ._orthogonal_gradient import array_norms as array_norms
+from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
+from ._orthogonal_gradient import perp_grad as perp_grad
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
 from ._quadratic_descent import QuadraticModes as QuadraticModes

@@ -11,6 +11,8 @@ from ._normalised_bessel import normalised_bessel as normalised_bessel
 from ._quintic_escape import quintic_escape as quintic_escape
 from ._sinh_root import sinh_root as sinh_root
 from ._softplus_lambert import softplus_lambert as softplus_lambert
+from ._stablemax import log_stablemax as log_stablemax
+from ._stablemax import stablemax as stablemax
 from ._talbot import talbot as talbot
 from ._weierstrass_root import weierstrass_half_period as weierstrass_half_period
 from ._weierstrass_root import weierstrass_root as weierstrass_root

@@ -7,6 +7,8 @@ from ._arc_cosine import arc_cosine_gradient as arc_cosine_gradient
 from ._base import Layers as Layers
 from ._convex_relu import ConvexReLU as ConvexReLU
 from ._convex_relu import ConvexReLUOptimum as ConvexReLUOptimum
+from ._cross_entropy_task import CrossEntropyTask as CrossEntropyTask
+from ._cross_entropy_task import residue_sums as residue_sums
 from ._finite_group import FiniteGroup as FiniteGroup
 from ._finite_group import cyclic_group as cyclic_group
 from ._finite_group import dihedral_group as dihedral_group

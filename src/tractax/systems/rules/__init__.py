@@ -8,6 +8,7 @@ from ._holomorphic_nudging import HolomorphicNudgingSystem
 from ._lanton import LantonSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._momentum_layers import MomentumLayersSystem
+from ._orthogonal_gradient import OrthogonalGradientSystem
 from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
 from ._spam import SpamSystem
@@ -24,4 +25,5 @@ SYSTEMS = (
     SpamSystem(),
     LantonSystem(),
     MomentumLayersSystem(),
+    OrthogonalGradientSystem(),
 )

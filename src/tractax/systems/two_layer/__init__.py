@@ -10,6 +10,7 @@ from ._neuron_splitting import NeuronSplittingSystem
 from ._orthogonal_relu import OrthogonalReLUSystem
 from ._polynomial_grokking import GrokkingGapSystem, PolynomialGrokkingSystem
 from ._product_descent import CatapultSystem, ProductDescentSystem
+from ._softmax_collapse import SoftmaxCollapseSystem
 from ._symmetric_relu import SymmetricReLUSystem
 
 SYSTEMS = (
@@ -29,4 +30,5 @@ SYSTEMS = (
     ProductDescentSystem(),
     CatapultSystem(),
     InterpolatingMinimumSystem(),
+    SoftmaxCollapseSystem(),
 )
