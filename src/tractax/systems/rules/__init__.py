@@ -1,9 +1,13 @@
 """Learning rules: one file per theory, in the order of the documentation."""
 
 from ._modified_flow import ModifiedFlowSystem
+from ._noether_charges import NoetherChargesSystem
+from ._normalised_weights import NormalisedWeightsSystem
 from ._quadratic_descent import QuadraticDescentSystem
 
 SYSTEMS = (
     ModifiedFlowSystem(),
     QuadraticDescentSystem(),
+    NoetherChargesSystem(),
+    NormalisedWeightsSystem(),
 )
