@@ -22,6 +22,7 @@ from ._gradient_flow import check_flow as check_flow
 from ._gradient_flow import no_weight_decay as no_weight_decay
 from ._heavy_ball import HeavyBall as HeavyBall
 from ._heavy_ball import strongly_convex_momentum as strongly_convex_momentum
+from ._inertial_flow import InertialFlow as InertialFlow
 from ._jacobian_homeostasis import HomeostasisFlow as HomeostasisFlow
 from ._jacobian_homeostasis import HomeostasisState as HomeostasisState
 from ._jacobian_homeostasis import HomeostasisTask as HomeostasisTask
@@ -34,6 +35,15 @@ from ._momentum_layers import MomentumLayers as MomentumLayers
 from ._momentum_layers import momentum_layer_matrix as momentum_layer_matrix
 from ._momentum_layers import momentum_layer_threshold as momentum_layer_threshold
 from ._nesterov import Nesterov as Nesterov
+from ._noether_charges import NoetherCharge as NoetherCharge
+from ._noether_charges import NoetherCharges as NoetherCharges
+from ._noether_charges import charge_after_step as charge_after_step
+from ._noether_charges import translation_charge_after_steps as translation_charge_after_steps
+from ._normalised_network import NormalisedNetwork as NormalisedNetwork
+from ._normalised_weights import angle_between as angle_between
+from ._normalised_weights import equilibrium_angle as equilibrium_angle
+from ._normalised_weights import equilibrium_norm as equilibrium_norm
+from ._normalised_weights import norm_from_gradients as norm_from_gradients
 from ._orthogonal_gradient import OrthogonalFlow as OrthogonalFlow
 from ._orthogonal_gradient import array_norms as array_norms
 from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
@@ -48,4 +58,9 @@ from ._scale_by_fan_in import scale_by_fan_in as scale_by_fan_in
 from ._slope_change import SlopeChange as SlopeChange
 from ._spam import SpamState as SpamState
 from ._spam import spam as spam
+from ._symmetry import AbstractSymmetry as AbstractSymmetry
+from ._symmetry import RescaleSymmetry as RescaleSymmetry
+from ._symmetry import RotationSymmetry as RotationSymmetry
+from ._symmetry import ScaleSymmetry as ScaleSymmetry
+from ._symmetry import TranslationSymmetry as TranslationSymmetry
 from ._triple_momentum import TripleMomentum as TripleMomentum

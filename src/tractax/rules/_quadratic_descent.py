@@ -185,7 +185,9 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
 
 
 def _check_rule(rule: AbstractRule | None) -> GradientDescent | ModifiedFlow | PrincipalFlow:
-    if isinstance(rule, ModifiedFlow | PrincipalFlow):
+    if isinstance(rule, ModifiedFlow):
+        return require(rule, rule.weight_decay == 0, "`rule` must have no weight decay for QuadraticDescent.")
+    if isinstance(rule, PrincipalFlow):
         return rule
     if isinstance(rule, GradientDescent) and rule.optimiser is optax.sgd and rule.batch_size is None:
         return rule

@@ -8,6 +8,8 @@ from ._holomorphic_nudging import HolomorphicNudgingSystem
 from ._lanton import LantonSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._momentum_layers import MomentumLayersSystem
+from ._noether_charges import NoetherChargesSystem
+from ._normalised_weights import NormalisedWeightsSystem
 from ._orthogonal_gradient import OrthogonalGradientSystem
 from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
@@ -26,4 +28,6 @@ SYSTEMS = (
     LantonSystem(),
     MomentumLayersSystem(),
     OrthogonalGradientSystem(),
+    NoetherChargesSystem(),
+    NormalisedWeightsSystem(),
 )
