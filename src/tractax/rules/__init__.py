@@ -50,7 +50,6 @@ from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
 from ._orthogonal_gradient import perp_grad as perp_grad
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
-from ._quadratic_descent import QuadraticModes as QuadraticModes
 from ._quadratic_loss import QuadraticModes as QuadraticModes
 from ._quadratic_momentum import QuadraticAcceleration as QuadraticAcceleration
 from ._quadratic_momentum import QuadraticMomentum as QuadraticMomentum

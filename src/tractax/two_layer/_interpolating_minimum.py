@@ -199,8 +199,6 @@ def diagonal_hessian_trace(model: PyTree, inputs: Float[ArrayLike, "examples in"
 
     $D^2\sum_k(w_{+k}^{2D-2} + w_{-k}^{2D-2})\,\overline{x_k^2}$; for two layers it is
     $4\sum_k(w_{+k}^2 + w_{-k}^2)\,\overline{x_k^2}$: stable minima have small weights.
-    $D^2\sum_k(w_{+k}^{2D-2} + w_{-k}^{2D-2})\,\overline{x_k^2}$; for two layers it is $4\sum_k(w_{+k}^2 +
-    w_{-k}^2)\,\overline{x_k^2}$: stable minima have small weights.
 
     **Arguments:**
 
