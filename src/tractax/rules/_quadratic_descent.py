@@ -30,12 +30,11 @@ from ..core import (
     Assumption,
     Kind,
     enforce,
-    relative_norm,
     require,
-    tolerance_for,
 )
 from ._gradient_descent import GradientDescent
 from ._modified_flow import ModifiedFlow
+from ._parameter_moments import loss_of_vector, quadratic_losses
 from ._principal_flow import PrincipalFlow, log_ratio
 
 
@@ -88,12 +87,7 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
         `ValueError` for another rule, or a loss that is not quadratic.
         """
         rule = _check_rule(rule)
-        params, static = eqx.partition(model, eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(params)
-
-        def loss(flat: Array) -> Array:
-            return task.loss(eqx.combine(unravel(flat), static))
-
+        flat, loss = loss_of_vector(model, task.loss)
         curvatures, directions = jnp.linalg.eigh(jax.hessian(loss)(flat))
         value, gradient = jax.value_and_grad(loss)(flat)
         curvatures, gradient = _without_rounding(curvatures, directions.T @ gradient)
@@ -113,13 +107,7 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
     def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> list[Assumption]:
         """What the theory takes for granted: the Hessian is the same elsewhere."""
         del rule
-        params, static = eqx.partition(model, eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(params)
-        hessian = jax.hessian(lambda flat: task.loss(eqx.combine(unravel(flat), static)))
-        here = hessian(flat)
-        scale = 1 + jnp.sqrt(jnp.mean(flat**2))
-        elsewhere = hessian(flat + scale * jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
-        return [Assumption("quadratic loss", relative_norm(elsewhere - here, here), tolerance_for(flat))]
+        return [quadratic_losses("quadratic loss", model, task.loss)]
 
     def reduce(self, model: PyTree) -> QuadraticModes:
         """The gradient of an actual network along the eigenvectors, and its loss."""

@@ -2,8 +2,11 @@
 
 from ._modified_flow import ModifiedFlowSystem
 from ._quadratic_descent import QuadraticDescentSystem
+from ._quadratic_sgd import QuadraticSGDSystem, SGDDiffusionSystem
 
 SYSTEMS = (
     ModifiedFlowSystem(),
     QuadraticDescentSystem(),
+    QuadraticSGDSystem(),
+    SGDDiffusionSystem(),
 )
