@@ -41,6 +41,15 @@ def test_reference_steps():
         assert float(solution.evaluate(steps).risk) == pytest.approx(risk, rel=1e-12)
 
 
+def test_reference_moments_of_one_step():
+    task = GaussianRegression(jnp.zeros(2), jnp.asarray([1.0, 0.25]), 0.1**0.5)
+    solution = OnePassRecursion.from_model(LinearModel(jnp.ones(2)), task, sgd(0.2, time_per_step=1.0))
+    state = solution.evaluate(1.0)
+    np.testing.assert_allclose(state.modes, [0.734, 0.9185], rtol=1e-13)
+    assert float(state.risk) == pytest.approx(0.4818125 + 0.1 / 2, rel=1e-13)
+    assert float(solution.stability_threshold()) == pytest.approx(0.6438927747754856, rel=1e-13)
+
+
 def test_reference_limit():
     solution = reference([0.5, 0.3, 0.2], 0.8 / 3, 1 / 3, OnePassLeastSquares)
     for t, risk in ((1.0, 0.1842019914617), (5.0, 0.0678637123247)):

@@ -17,6 +17,7 @@ from .analysis import compare as compare
 from .analysis import residual as residual
 from .analysis import scaling as scaling
 from .core import RESULTS as RESULTS
+from .core import AbstractFiniteTask as AbstractFiniteTask
 from .core import AbstractFlowRule as AbstractFlowRule
 from .core import AbstractSampledTask as AbstractSampledTask
 from .core import AbstractSolution as AbstractSolution

@@ -27,6 +27,7 @@ from ._rule import AbstractStepRule as AbstractStepRule
 from ._rule import Objective as Objective
 from ._solution import AbstractSolution as AbstractSolution
 from ._solution import Kind as Kind
+from ._task import AbstractFiniteTask as AbstractFiniteTask
 from ._task import AbstractSampledTask as AbstractSampledTask
 from ._task import AbstractTask as AbstractTask
 from ._trajectory import OnFailure as OnFailure

@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..core import AbstractSampledTask, check_matrix
+from ..core import AbstractFiniteTask, check_matrix
 
 
-class RegressionTask(AbstractSampledTask):
+class RegressionTask(AbstractFiniteTask):
     r"""Mean squared error over a data set, $L = \tfrac1{2n}\sum_i\lVert y_i - f(x_i)\rVert^2$, for any model.
 
     Mini-batches are drawn uniformly with replacement; the loss of a batch is the same mean over the batch.
@@ -35,9 +35,10 @@ class RegressionTask(AbstractSampledTask):
         """Half the squared error, averaged over all examples."""
         return self._mean(model, self.inputs, self.targets)
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> Int[Array, " batch"]:
-        """The indices of `batch` examples, drawn with replacement."""
-        return jax.random.randint(key, (batch,), 0, self.inputs.shape[0])
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self.inputs.shape[0]
 
     def batch_loss(self, model: PyTree, batch: Int[Array, " batch"]) -> Float[Array, ""]:
         """Half the squared error, averaged over the examples with these indices."""

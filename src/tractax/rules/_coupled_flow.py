@@ -3,14 +3,12 @@
 from typing import Any
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import AbstractFlowRule, Objective, check_matrix, check_positive, require
-from ._brownian_motion import brownian_motion
+from ._brownian_motion import white_noise
 
 
 class CoupledFlow(AbstractFlowRule[PyTree]):
@@ -81,11 +79,4 @@ class CoupledFlow(AbstractFlowRule[PyTree]):
         drift = diffrax.ODETerm(self.vector_field)
         if self.noise_scale is None:
             return drift
-        noise = diffrax.ControlTerm(eqx.Partial(_shake, self.noise_scale), brownian_motion(state, t0, t1, key))
-        return diffrax.MultiTerm(drift, noise)
-
-
-def _shake(scale: Float[Array, ""], t: Any, params: PyTree, objective: Objective) -> lx.DiagonalLinearOperator:
-    """Noise of the same strength on every number."""
-    del t, objective
-    return lx.DiagonalLinearOperator(jax.tree.map(lambda w: jnp.broadcast_to(scale.astype(w.dtype), w.shape), params))
+        return diffrax.MultiTerm(drift, white_noise(self.noise_scale, state, t0, t1, key))

@@ -35,7 +35,7 @@ from ..core import (
 from ._gradient_descent import GradientDescent
 from ._modified_flow import ModifiedFlow
 from ._principal_flow import PrincipalFlow, log_ratio
-from ._quadratic_loss import QuadraticModes, quadratic_assumption, without_rounding
+from ._quadratic_loss import QuadraticModes, SpectralLoss, quadratic_losses
 
 
 class QuadraticDescent(AbstractSolution[QuadraticModes]):
@@ -80,23 +80,16 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
         `ValueError` for another rule, or a loss that is not quadratic.
         """
         rule = _check_rule(rule)
-        params, static = eqx.partition(model, eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(params)
-
-        def loss(flat: Array) -> Array:
-            return task.loss(eqx.combine(unravel(flat), static))
-
-        curvatures, directions = jnp.linalg.eigh(jax.hessian(loss)(flat))
-        value, gradient = jax.value_and_grad(loss)(flat)
-        curvatures, gradient = without_rounding(curvatures, directions.T @ gradient)
-        rate = rule.learning_rate.astype(flat.dtype)
+        quadratic = SpectralLoss.about(model, task, jnp.zeros(()))
+        dtype = quadratic.curvatures.dtype
+        rate = rule.learning_rate.astype(dtype)
         solution = cls(
             task=task,
-            curvatures=curvatures,
-            directions=directions,
-            initial=QuadraticModes(gradient, value),
+            curvatures=quadratic.curvatures,
+            directions=quadratic.directions,
+            initial=quadratic.initial,
             learning_rate=rate,
-            time_per_step=rule.time_per_step.astype(flat.dtype) if isinstance(rule, GradientDescent) else rate,
+            time_per_step=rule.time_per_step.astype(dtype) if isinstance(rule, GradientDescent) else rate,
             order=rule.order if isinstance(rule, ModifiedFlow) else None,
         )
         return enforce(solution, cls.__name__, cls.assumptions(model, task, rule)) if check else solution
@@ -105,7 +98,7 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
     def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> list[Assumption]:
         """What the theory takes for granted: the Hessian is the same elsewhere."""
         del rule
-        return [quadratic_assumption(model, task)]
+        return [quadratic_losses("quadratic loss", model, task.loss)]
 
     def reduce(self, model: PyTree) -> QuadraticModes:
         """The gradient of an actual network along the eigenvectors, and its loss."""

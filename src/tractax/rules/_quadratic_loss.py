@@ -1,5 +1,7 @@
 """A loss that is quadratic in the parameters, in the eigenvectors of its Hessian."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,15 @@ from jaxtyping import Array, Float, PyTree
 from ..core import AbstractTask, Assumption, relative_norm, tolerance_for
 
 
+def loss_of_vector(
+    model: PyTree, loss: Callable[[PyTree], Array]
+) -> tuple[Float[Array, " parameters"], Callable[[Array], Array]]:
+    """A model's parameters as a vector, and a loss, or several, as a function of such vectors."""
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(params)
+    return flat, lambda flat: loss(eqx.combine(unravel(flat), static))
+
+
 class QuadraticModes(eqx.Module):
     """The gradient along the eigenvectors of the Hessian, shape `(parameters,)`, and the loss."""
 
@@ -16,7 +27,7 @@ class QuadraticModes(eqx.Module):
     loss: Float[Array, ""]
 
 
-class QuadraticLoss(eqx.Module):
+class SpectralLoss(eqx.Module):
     r"""$L + \tfrac\gamma2\lVert\theta\rVert^2$ about its minimum, for a task and weight decay.
 
     **Attributes:**
@@ -34,18 +45,17 @@ class QuadraticLoss(eqx.Module):
     initial: QuadraticModes
 
     @classmethod
-    def about(cls, model: PyTree, task: AbstractTask, weight_decay: Float[Array, ""]) -> "QuadraticLoss":
+    def about(cls, model: PyTree, task: AbstractTask, weight_decay: Float[Array, ""]) -> "SpectralLoss":
         """The loss of this task, as it looks from this model."""
-        params, static = eqx.partition(model, eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(params)
+        flat, task_loss = loss_of_vector(model, task.loss)
         decay = weight_decay.astype(flat.dtype)
 
         def loss(flat: Array) -> Array:
-            return task.loss(eqx.combine(unravel(flat), static)) + decay / 2 * jnp.sum(flat**2)
+            return task_loss(flat) + decay / 2 * jnp.sum(flat**2)
 
         curvatures, directions = jnp.linalg.eigh(jax.hessian(loss)(flat))
         value, gradient = jax.value_and_grad(loss)(flat)
-        curvatures, gradient = without_rounding(curvatures, directions.T @ gradient)
+        curvatures, gradient = _without_rounding(curvatures, directions.T @ gradient)
         return cls(task, decay, curvatures, directions, QuadraticModes(gradient, value))
 
     def reduce(self, model: PyTree) -> QuadraticModes:
@@ -64,18 +74,17 @@ class QuadraticLoss(eqx.Module):
         return QuadraticModes(factors * self.initial.gradient, self.initial.loss + gain)
 
 
-def quadratic_assumption(model: PyTree, task: AbstractTask) -> Assumption:
-    """The Hessian is the same elsewhere."""
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(params)
-    hessian = jax.hessian(lambda flat: task.loss(eqx.combine(unravel(flat), static)))
+def quadratic_losses(name: str, model: PyTree, loss: Callable[[PyTree], Array]) -> Assumption:
+    """The assumption that second derivatives are the same elsewhere."""
+    flat, function = loss_of_vector(model, loss)
+    hessian = jax.hessian(function)
     here = hessian(flat)
     scale = 1 + jnp.sqrt(jnp.mean(flat**2))
     elsewhere = hessian(flat + scale * jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
-    return Assumption("quadratic loss", relative_norm(elsewhere - here, here), tolerance_for(flat))
+    return Assumption(name, relative_norm(elsewhere - here, here), tolerance_for(flat))
 
 
-def convex_assumptions(loss: QuadraticLoss) -> list[Assumption]:
+def convex_assumptions(loss: SpectralLoss) -> list[Assumption]:
     """No direction of the loss goes down for ever."""
     curvatures, gradient = loss.curvatures, loss.initial.gradient
     flat = jnp.where(curvatures == 0, gradient, 0.0)
@@ -86,7 +95,7 @@ def convex_assumptions(loss: QuadraticLoss) -> list[Assumption]:
     ]
 
 
-def without_rounding(curvatures: Array, gradient: Array) -> tuple[Array, Array]:
+def _without_rounding(curvatures: Array, gradient: Array) -> tuple[Array, Array]:
     """Flat directions are flat, and have no gradient, if only rounding says otherwise."""
     rounding = 10 * curvatures.size * jnp.finfo(curvatures.dtype).eps
     flat = jnp.abs(curvatures) <= rounding * jnp.max(jnp.abs(curvatures))

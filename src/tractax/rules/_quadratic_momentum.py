@@ -27,7 +27,7 @@ from ..special import damped_oscillation, normalised_bessel
 from ._accelerated_flow import HeavyBallFlow, NesterovFlow
 from ._heavy_ball import HeavyBall
 from ._nesterov import Nesterov
-from ._quadratic_loss import QuadraticLoss, QuadraticModes, convex_assumptions, quadratic_assumption
+from ._quadratic_loss import QuadraticModes, SpectralLoss, convex_assumptions, quadratic_losses
 from ._triple_momentum import TripleMomentum
 
 # No run takes more steps; whatever decays has decayed, whatever does not is at rest.
@@ -48,7 +48,7 @@ class QuadraticMomentum(AbstractSolution[QuadraticModes]):
     - `time_per_step`: the time that one step takes.
     """
 
-    objective: QuadraticLoss
+    objective: SpectralLoss
     companion: Float[Array, "parameters 2 2"]
     start: Float[Array, "parameters 2"]
     readout: Float[Array, "2"]
@@ -73,7 +73,7 @@ class QuadraticMomentum(AbstractSolution[QuadraticModes]):
         """
         rule = _check_steps(rule)
         decay = jnp.zeros(()) if isinstance(rule, TripleMomentum) else rule.weight_decay
-        objective = QuadraticLoss.about(model, task, decay)
+        objective = SpectralLoss.about(model, task, decay)
         companion, start, readout = _recursion(rule, objective.curvatures)
         time_per_step = rule.time_per_step.astype(objective.curvatures.dtype)
         solution = cls(objective, companion, start, readout, time_per_step)
@@ -84,7 +84,10 @@ class QuadraticMomentum(AbstractSolution[QuadraticModes]):
         """What the theory takes for granted: the Hessian is the same elsewhere, and a minimum exists."""
         rule = _check_steps(rule)
         decay = jnp.zeros(()) if isinstance(rule, TripleMomentum) else rule.weight_decay
-        return [quadratic_assumption(model, task), *convex_assumptions(QuadraticLoss.about(model, task, decay))]
+        return [
+            quadratic_losses("quadratic loss", model, task.loss),
+            *convex_assumptions(SpectralLoss.about(model, task, decay)),
+        ]
 
     @property
     def rates(self) -> Float[Array, " parameters"]:
@@ -129,7 +132,7 @@ class QuadraticAcceleration(AbstractSolution[QuadraticModes]):
     - `rule`: the flow.
     """
 
-    objective: QuadraticLoss
+    objective: SpectralLoss
     rule: HeavyBallFlow | NesterovFlow
     kind: ClassVar[Kind] = "exact"
 
@@ -150,14 +153,17 @@ class QuadraticAcceleration(AbstractSolution[QuadraticModes]):
         `ValueError` for another rule, or a loss that is not quadratic or has no minimum.
         """
         flow = _check_flow(rule)
-        solution = cls(QuadraticLoss.about(model, task, flow.weight_decay), flow)
+        solution = cls(SpectralLoss.about(model, task, flow.weight_decay), flow)
         return enforce(solution, cls.__name__, cls.assumptions(model, task, flow)) if check else solution
 
     @staticmethod
     def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> list[Assumption]:
         """What the theory takes for granted: the Hessian is the same elsewhere, and a minimum exists."""
         decay = _check_flow(rule).weight_decay
-        return [quadratic_assumption(model, task), *convex_assumptions(QuadraticLoss.about(model, task, decay))]
+        return [
+            quadratic_losses("quadratic loss", model, task.loss),
+            *convex_assumptions(SpectralLoss.about(model, task, decay)),
+        ]
 
     def state(self, t: Float[Array, ""]) -> QuadraticModes:
         """The gradient along the eigenvectors and the loss, at one time."""

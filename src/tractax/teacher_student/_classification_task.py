@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..core import AbstractSampledTask, check_matrix, require
+from ..core import AbstractFiniteTask, check_matrix, require
 from ._margin_losses import AbstractMarginLoss, Logistic
 
 
-class ClassificationTask(AbstractSampledTask):
+class ClassificationTask(AbstractFiniteTask):
     r"""The mean over a data set of a loss of the margins, $L = \tfrac1n\sum_i\ell(y_i\,f(x_i))$, for any model.
 
     Mini-batches are drawn uniformly with replacement; the loss of a batch is the same mean over the batch.
@@ -52,9 +52,10 @@ class ClassificationTask(AbstractSampledTask):
         """The mean loss of all examples."""
         return jnp.mean(self.margin_loss(self.margins(model)))
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> Int[Array, " batch"]:
-        """The indices of `batch` examples, drawn with replacement."""
-        return jax.random.randint(key, (batch,), 0, self.inputs.shape[0])
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self.inputs.shape[0]
 
     def batch_loss(self, model: PyTree, batch: Int[Array, " batch"]) -> Float[Array, ""]:
         """The mean loss of the examples with these indices."""

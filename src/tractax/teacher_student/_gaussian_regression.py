@@ -1,10 +1,9 @@
 """Linear regression from Gaussian inputs: the population, and a finite sample of it."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_matrix, check_positive, check_psd, require
+from ..core import AbstractFiniteTask, check_matrix, check_positive, check_psd, require
 from ._linear_model import check_linear
 from ._teacher_task import AbstractTeacherTask
 
@@ -91,7 +90,7 @@ class GaussianRegression(AbstractTeacherTask):
         return RegressionSample(self, *self.sample(key, examples))
 
 
-class RegressionSample(AbstractSampledTask):
+class RegressionSample(AbstractFiniteTask):
     r"""Mean squared error over a data set, $L = \tfrac1{2n}\sum_i(f(x_i) - y_i)^2$, drawn from a known population.
 
     Made by `GaussianRegression.draw`. Mini-batches are drawn uniformly with replacement.
@@ -123,9 +122,10 @@ class RegressionSample(AbstractSampledTask):
         """Half the squared error, averaged over all examples; for any model with one output."""
         return self.population.batch_loss(model, (self.inputs, self.labels))
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> Int[Array, " batch"]:
-        """The indices of `batch` examples, drawn with replacement."""
-        return jax.random.randint(key, (batch,), 0, self.inputs.shape[0])
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self.inputs.shape[0]
 
     def batch_loss(self, model: PyTree, batch: Int[Array, " batch"]) -> Float[Array, ""]:
         """Half the squared error, averaged over the examples with these indices."""

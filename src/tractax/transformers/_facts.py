@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask
+from ..core import AbstractFiniteTask
 
 
-class RecallTask(AbstractSampledTask):
+class RecallTask(AbstractFiniteTask):
     """The mean cross-entropy of the answers to prompts, in nats; for any network from tokens to logits.
 
     Mini-batches are drawn with replacement.
@@ -46,9 +46,10 @@ class RecallTask(AbstractSampledTask):
         logits = jax.vmap(model)(self.prompts)
         return jnp.mean(jnp.argmax(logits, axis=1) == self.answers, dtype=logits.dtype)
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> Int[Array, " batch"]:
-        """The numbers of prompts."""
-        return jax.random.randint(key, (batch,), 0, self.answers.shape[0])
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self.answers.shape[0]
 
     def batch_loss(self, model: PyTree, batch: Int[Array, " batch"]) -> Float[Array, ""]:
         """The mean over the prompts with these numbers."""

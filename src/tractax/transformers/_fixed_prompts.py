@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_matrix
+from ..core import AbstractFiniteTask, check_matrix
 from ._in_context_regression import InContextRegression
 
 
-class FixedPrompts(AbstractSampledTask):
+class FixedPrompts(AbstractFiniteTask):
     r"""Half the squared error, averaged over given prompts; any network that answers a prompt, trained by any rule.
 
     Softmax attention has no loss in closed form that gradient flow could follow; on a fixed sample it has one.
@@ -44,9 +44,10 @@ class FixedPrompts(AbstractSampledTask):
         """Half the mean squared error of the answers."""
         return jnp.mean((jax.vmap(model)(self.prompts) - self.answers) ** 2) / 2
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> Int[Array, " batch"]:
-        """The numbers of prompts, drawn with replacement."""
-        return jax.random.randint(key, (batch,), 0, self.answers.size)
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self.answers.size
 
     def batch_loss(self, model: PyTree, batch: Int[Array, " batch"]) -> Float[Array, ""]:
         """Half the mean squared error on the prompts with these numbers."""

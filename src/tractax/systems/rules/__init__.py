@@ -13,6 +13,7 @@ from ._normalised_weights import NormalisedWeightsSystem
 from ._orthogonal_gradient import OrthogonalGradientSystem
 from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
+from ._quadratic_sgd import QuadraticSGDSystem, SGDDiffusionSystem
 from ._spam import SpamSystem
 
 SYSTEMS = (
@@ -30,4 +31,6 @@ SYSTEMS = (
     OrthogonalGradientSystem(),
     NoetherChargesSystem(),
     NormalisedWeightsSystem(),
+    QuadraticSGDSystem(),
+    SGDDiffusionSystem(),
 )
