@@ -1,15 +1,25 @@
 """Learning rules: how parameters move. One file per rule."""
 
+from ._adam_flow import AdamFlow as AdamFlow
+from ._bilinear_descent import BilinearDescent as BilinearDescent
 from ._consensus_flow import ConsensusFlow as ConsensusFlow
 from ._consensus_hopping import ConsensusHopping as ConsensusHopping
 from ._coupled_flow import CoupledFlow as CoupledFlow
 from ._curl_descent import CurlDescent as CurlDescent
+from ._drift_adjusted import drift_adjusted as drift_adjusted
+from ._drift_adjusted import drift_adjusted_rate as drift_adjusted_rate
+from ._game import AbstractGame as AbstractGame
+from ._game import BilinearGame as BilinearGame
+from ._game import Players as Players
+from ._game_descent import GameDescent as GameDescent
+from ._game_descent import GameFlow as GameFlow
 from ._gradient_descent import GradientDescent as GradientDescent
 from ._gradient_flow import GradientFlow as GradientFlow
 from ._gradient_flow import check_flow as check_flow
 from ._gradient_flow import no_weight_decay as no_weight_decay
 from ._inertial_flow import InertialFlow as InertialFlow
 from ._modified_flow import ModifiedFlow as ModifiedFlow
+from ._modified_flow import momentum_start as momentum_start
 from ._noether_charges import NoetherCharge as NoetherCharge
 from ._noether_charges import NoetherCharges as NoetherCharges
 from ._noether_charges import charge_after_step as charge_after_step
@@ -22,6 +32,8 @@ from ._normalised_weights import norm_from_gradients as norm_from_gradients
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
 from ._quadratic_descent import QuadraticModes as QuadraticModes
+from ._reshuffled_descent import ReshuffledDescent as ReshuffledDescent
+from ._reshuffled_descent import ReshuffledFlow as ReshuffledFlow
 from ._symmetry import AbstractSymmetry as AbstractSymmetry
 from ._symmetry import RescaleSymmetry as RescaleSymmetry
 from ._symmetry import RotationSymmetry as RotationSymmetry
