@@ -115,15 +115,7 @@ class NoetherCharges(AbstractSolution[NoetherCharge]):
     ) -> tuple[Assumption, ...]:
         """What the theory takes for granted: gradients near the network are orthogonal to the generator."""
         _check_rule(rule, symmetry)
-        params, static = eqx.partition(model, eqx.is_inexact_array)
-        gradient = jax.grad(lambda params: task.loss(eqx.combine(params, static)))
-        # At a minimum gradients are rounding, and orthogonal to nothing: look beside the network as well as at it.
-        leaves, structure = jax.tree.flatten(params)
-        keys = jax.random.split(jax.random.key(0), len(leaves))
-        moved = [_beside(key, leaf) for key, leaf in zip(keys, leaves, strict=True)]
-        beside = jax.tree.unflatten(structure, moved)
-        defined = jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient(params))]))
-        violation = jnp.where(defined, symmetry.violation(beside, gradient(beside)), jnp.inf)
+        violation = _violation(symmetry, model, task)
         return (Assumption("a symmetry of the loss, ⟨g, G(w)⟩ = 0", violation, tolerance_for(violation)),)
 
     def state(self, t: Float[Array, ""]) -> NoetherCharge:
@@ -275,6 +267,19 @@ def _check_rule(rule: AbstractRule | None, symmetry: PyTree) -> GradientFlow | I
             f"others; got {type(symmetry).__name__}."
         )
     return rule
+
+
+@eqx.filter_jit
+def _violation(symmetry: AbstractSymmetry, model: PyTree, task: AbstractTask) -> Float[Array, ""]:
+    """How far gradients near a network are from orthogonal to the generator; infinite if its own is not defined."""
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    gradient = jax.grad(lambda params: task.loss(eqx.combine(params, static)))
+    # At a minimum gradients are rounding, and orthogonal to nothing: look beside the network as well as at it.
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    beside = jax.tree.unflatten(structure, [_beside(key, leaf) for key, leaf in zip(keys, leaves, strict=True)])
+    defined = jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient(params))]))
+    return jnp.where(defined, symmetry.violation(beside, gradient(beside)), jnp.inf)
 
 
 def _beside(key: Array, leaf: Array) -> Array:

@@ -1,6 +1,7 @@
 """Learning rules: one file per theory, in the order of the documentation."""
 
 from ._accelerated_flow import AcceleratedFlowSystem
+from ._adaptive_flows import AdamFlowSystem
 from ._diffgrad import DiffGradSystem
 from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._heavy_ball_cycle import HeavyBallCycleSystem
@@ -15,6 +16,7 @@ from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
 from ._quadratic_sgd import QuadraticSGDSystem, SGDDiffusionSystem
 from ._spam import SpamSystem
+from ._two_player_games import BilinearGameSystem, TwoPlayerGamesSystem
 
 SYSTEMS = (
     ModifiedFlowSystem(),
@@ -33,4 +35,7 @@ SYSTEMS = (
     NormalisedWeightsSystem(),
     QuadraticSGDSystem(),
     SGDDiffusionSystem(),
+    AdamFlowSystem(),
+    BilinearGameSystem(),
+    TwoPlayerGamesSystem(),
 )

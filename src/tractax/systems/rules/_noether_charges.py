@@ -30,10 +30,13 @@ _CITATION = Citation("Kunin, Sagastuy-Brena, Ganguli, Yamins, Tanaka", 2021, "20
 _RATE, _DECAY, _MOMENTUM = 0.5, 0.01, 0.9
 
 
-def noisy_classes(examples: int) -> tuple[NormalisedNetwork, RegressionTask]:
-    """A normalised network, and normal inputs of three classes: which coordinate is largest, but for noise."""
+def noisy_classes(examples: int, scale: float = 0.2) -> tuple[NormalisedNetwork, RegressionTask]:
+    """A normalised network, and normal inputs of three classes: which coordinate is largest, but for noise.
+
+    The filters are of this scale; the shorter they are, the faster they turn, and the more steps add to their length.
+    """
     keys = jax.random.split(jax.random.key(0), 5)
-    first = 0.2 * jax.random.normal(keys[0], (3, 4))
+    first = scale * jax.random.normal(keys[0], (3, 4))
     second, third = 0.7 * jax.random.normal(keys[1], (4, 3)), jax.random.normal(keys[2], (3, 4))
     model = NormalisedNetwork(first, second, third, power=2)
     inputs = jax.random.normal(keys[3], (examples, 4))
@@ -93,7 +96,7 @@ class NoetherChargesSystem(AbstractSystem):
         """The charges under a flow, simulated and predicted."""
         model, task = noisy_classes(8)
         solutions = [NoetherCharges.from_model(model, task, rule, symmetry=model.symmetries()[name]) for name in names]
-        ts = jnp.linspace(0.0, 20.0, 11)
+        ts = jnp.linspace(0.0, 5.0, 6)
         run = train(
             model,
             task,

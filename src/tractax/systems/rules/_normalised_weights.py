@@ -29,7 +29,7 @@ class NormalisedWeightsSystem(AbstractSystem):
 
     def filters(self, rule: GradientDescent, steps: int, examples: int = 8) -> Float[Array, "steps filters in"]:
         """The weights before every step."""
-        model, task = noisy_classes(examples)
+        model, task = noisy_classes(examples, scale=0.8)
         ts = rule.time_per_step * jnp.arange(0.0, steps)
         return train(model, task, rule, ts, observe=_first, key=jax.random.key(1)).observed
 
@@ -62,7 +62,7 @@ class NormalisedWeightsSystem(AbstractSystem):
         norms, angles = figure.subplots(1, 2)
         overlay(norms, ts, predicted, square, ["filter 1", "filter 2", "filter 3"], markers=40)
         norms.set(xlabel="time $\\eta k$", ylabel="$N = \\Vert w\\Vert^2$", title="squared norm", yscale="log")
-        norms.set_yticks([0.1, 0.2, 0.5, 1.0], ["0.1", "0.2", "0.5", "1"])
+        norms.set_yticks([0.1, 0.2, 0.5, 1.0, 2.0, 5.0], ["0.1", "0.2", "0.5", "1", "2", "5"])
         norms.minorticks_off()
         turned = angle_between(filters[:-1], filters[1:])
         window = 100
