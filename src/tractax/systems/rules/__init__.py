@@ -2,6 +2,8 @@
 
 from ._accelerated_flow import AcceleratedFlowSystem
 from ._heavy_ball_cycle import HeavyBallCycleSystem
+from ._lion_box import LionBoxSystem
+from ._lion_k import LionKSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
@@ -12,4 +14,6 @@ SYSTEMS = (
     AcceleratedFlowSystem(),
     QuadraticMomentumSystem(),
     HeavyBallCycleSystem(),
+    LionKSystem(),
+    LionBoxSystem(),
 )
