@@ -7,6 +7,8 @@ from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._heavy_ball_cycle import HeavyBallCycleSystem
 from ._holomorphic_nudging import HolomorphicNudgingSystem
 from ._lanton import LantonSystem
+from ._lion_box import LionBoxSystem
+from ._lion_k import LionKSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._momentum_layers import MomentumLayersSystem
 from ._noether_charges import NoetherChargesSystem
@@ -38,4 +40,6 @@ SYSTEMS = (
     AdamFlowSystem(),
     BilinearGameSystem(),
     TwoPlayerGamesSystem(),
+    LionKSystem(),
+    LionBoxSystem(),
 )
