@@ -8,6 +8,10 @@ from ._accelerated_flow import NesterovFlow as NesterovFlow
 from ._accelerated_flow import nesterov_bound as nesterov_bound
 from ._adam_flow import AdamFlow as AdamFlow
 from ._bilinear_descent import BilinearDescent as BilinearDescent
+from ._central_flow import CentralFlow as CentralFlow
+from ._central_flow import Oscillation as Oscillation
+from ._central_flow import RMSPropCentralFlow as RMSPropCentralFlow
+from ._central_flow import RMSPropState as RMSPropState
 from ._consensus_flow import ConsensusFlow as ConsensusFlow
 from ._consensus_hopping import ConsensusHopping as ConsensusHopping
 from ._convex_functions import AbsoluteValue as AbsoluteValue
@@ -87,8 +91,15 @@ from ._quadratic_momentum import QuadraticMomentum as QuadraticMomentum
 from ._quadratic_sgd import QuadraticSGD as QuadraticSGD
 from ._reshuffled_descent import ReshuffledDescent as ReshuffledDescent
 from ._reshuffled_descent import ReshuffledFlow as ReshuffledFlow
+from ._scalar_rmsprop import ScalarRMSPropState as ScalarRMSPropState
+from ._scalar_rmsprop import scalar_rmsprop as scalar_rmsprop
 from ._scale_by_fan_in import scale_by_fan_in as scale_by_fan_in
 from ._sgd_flow import SGDFlow as SGDFlow
+from ._sharpening_valley import SharpeningValley as SharpeningValley
+from ._sharpening_valley import SharpeningValleyFlow as SharpeningValleyFlow
+from ._sharpening_valley import ValleyFloor as ValleyFloor
+from ._sharpening_valley import ValleyPoint as ValleyPoint
+from ._sharpness import sharpness as sharpness
 from ._slope_change import SlopeChange as SlopeChange
 from ._spam import SpamState as SpamState
 from ._spam import spam as spam

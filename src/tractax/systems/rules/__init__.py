@@ -2,6 +2,7 @@
 
 from ._accelerated_flow import AcceleratedFlowSystem
 from ._adaptive_flows import AdamFlowSystem
+from ._central_flow import CentralFlowSystem, SharpeningValleySystem
 from ._diffgrad import DiffGradSystem
 from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._heavy_ball_cycle import HeavyBallCycleSystem
@@ -42,4 +43,6 @@ SYSTEMS = (
     TwoPlayerGamesSystem(),
     LionKSystem(),
     LionBoxSystem(),
+    CentralFlowSystem(),
+    SharpeningValleySystem(),
 )
