@@ -37,7 +37,7 @@ from ..core import (
 from ..special import damped_oscillation
 from ._convex_functions import AbsoluteValue, HalfSquare
 from ._lion_k import LionK, LionKFlow
-from ._quadratic_loss import QuadraticLoss, convex_assumptions, quadratic_assumption
+from ._quadratic_loss import SpectralLoss, convex_assumptions, quadratic_losses
 
 
 class LionBox(eqx.Module):
@@ -215,7 +215,7 @@ class LionQuadratic(AbstractSolution[LionParameters]):
     - `rule`: the flow.
     """
 
-    objective: QuadraticLoss
+    objective: SpectralLoss
     start: LionParameters
     rule: LionKFlow
     kind: ClassVar[Kind] = "exact"
@@ -237,7 +237,7 @@ class LionQuadratic(AbstractSolution[LionParameters]):
         `ValueError` for another rule, or a loss that is not quadratic or has no minimum.
         """
         flow = _check_quadratic(rule)
-        objective = QuadraticLoss.about(model, task, jnp.zeros(()))
+        objective = SpectralLoss.about(model, task, jnp.zeros(()))
         start = LionParameters(ravel_pytree(eqx.filter(model, eqx.is_inexact_array))[0])
         solution = cls(objective, start, flow)
         return enforce(solution, cls.__name__, cls.assumptions(model, task, flow)) if check else solution
@@ -246,7 +246,10 @@ class LionQuadratic(AbstractSolution[LionParameters]):
     def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> list[Assumption]:
         """What the theory takes for granted: the Hessian is the same elsewhere, and a minimum exists."""
         _check_quadratic(rule)
-        return [quadratic_assumption(model, task), *convex_assumptions(QuadraticLoss.about(model, task, jnp.zeros(())))]
+        return [
+            quadratic_losses("quadratic loss", model, task.loss),
+            *convex_assumptions(SpectralLoss.about(model, task, jnp.zeros(()))),
+        ]
 
     def state(self, t: Float[Array, ""]) -> LionParameters:
         """The parameters at one time."""
