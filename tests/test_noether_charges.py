@@ -92,6 +92,7 @@ def test_identities_hold_on_every_batch_and_charges_follow_exactly():
     np.testing.assert_allclose(SYMMETRIES["rescale"].charge(MODEL), rescaled, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_identities():
     # H1 = 0, Hw = -g and g(cw) = g(w)/c.
     gradient, curved = jax.jvp(jax.grad(EXAMPLES.loss), (UNIT,), (UNIT,))
@@ -242,6 +243,7 @@ def test_norm_from_constant_gradients():
     np.testing.assert_allclose(growing, np.sqrt(0.09 + 0.8 * np.asarray(ts)), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_norm_of_descent_to_first_order():
     time, gamma = 8.0, 0.1
 
