@@ -31,7 +31,7 @@ def _flat(model):
     return ravel_pytree(model)[0]
 
 
-@pytest.mark.parametrize("alternating", [False, True])
+@pytest.mark.parametrize("alternating", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_bilinear_steps_against_the_definition(alternating):
     h, a, b = 0.3, 1.3, 0.6
     rule = GameDescent(h, (a, b), alternating=alternating)

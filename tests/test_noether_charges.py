@@ -92,6 +92,7 @@ def test_identities_hold_on_every_batch_and_charges_follow_exactly():
     np.testing.assert_allclose(SYMMETRIES["rescale"].charge(MODEL), rescaled, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_identities():
     # H1 = 0, Hw = -g and g(cw) = g(w)/c.
     gradient, curved = jax.jvp(jax.grad(EXAMPLES.loss), (UNIT,), (UNIT,))
@@ -181,6 +182,15 @@ def test_translations_with_momentum(beta):
     np.testing.assert_allclose(run.observed[0], predicted, rtol=1e-12, atol=1e-13)
 
 
+def test_inertia_from_rest_lags_behind_momentum():
+    # By η/(2(1 - β)) times the pull rQ of the decay, on a charge that relaxes as exp(-rt/(1 - β)).
+    beta, decay, eta = 0.5, 0.7, 2**-14
+    flow = inertial(eta * (1 + beta) / 2, 1 - beta, decay, jnp.asarray([0.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    steps = translation_charge_after_steps(flow[0], 2**14, eta, beta, decay)
+    lag = decay / (2 * (1 - beta)) * np.exp(-decay / (1 - beta))
+    assert float((flow[1] - steps) / (eta * flow[0])) == pytest.approx(lag, rel=2e-3)
+
+
 def test_powers_of_the_recursion():
     matrix = np.asarray([[1 - 0.06, 0.9], [-0.06, 0.9]])
     power = jax.jit(translation_charge_after_steps)
@@ -242,6 +252,7 @@ def test_norm_from_constant_gradients():
     np.testing.assert_allclose(growing, np.sqrt(0.09 + 0.8 * np.asarray(ts)), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_norm_of_descent_to_first_order():
     time, gamma = 8.0, 0.1
 

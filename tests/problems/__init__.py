@@ -5,6 +5,7 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 
 from . import (
     balanced_end_to_end,
+    bilinear_game,
     conservation_laws,
     coupled_learners,
     curl_descent,
@@ -60,6 +61,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *quadratic_descent.PROBLEMS,
     *quadratic_momentum.PROBLEMS,
     *noether_charges.PROBLEMS,
+    *bilinear_game.PROBLEMS,
     *scan_and_snap.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
     *sharpening_valley.PROBLEMS,

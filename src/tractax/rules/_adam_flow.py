@@ -34,7 +34,8 @@ class AdamFlow(AbstractFlowRule[PyTree]):
     times $t = hk$ of its steps. Order 1 is $\dot\theta = -g/\sqrt{g^2+\epsilon}$, near the flow of signs.
 
     The averages must remember little of the run: $h/(1-\beta_2)$ has to be small next to the time in which gradients
-    change.
+    change. At $\beta_2 = 0.999$ that means $h$ far below 0.001; beyond, the correction is larger than what it corrects,
+    and the flow of order 2 runs away.
 
     **Arguments:**
 

@@ -25,6 +25,7 @@ Source: Rosca, Wu, Dherin, Barrett 2021 (arXiv 2105.13922); the continuation is 
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -106,12 +107,14 @@ class BilinearDescent(AbstractSolution[Players]):
     def state(self, t: Float[Array, ""]) -> Players:
         """Both players at time `t`."""
         t = t.astype(self.growth.dtype)
-        return self._apply(jnp.exp(self.growth * t) * jnp.cos(self.speed * t) - 1, self._turned(t), self.initial, True)
+        grown, angle = jnp.exp(self.growth * t), self.speed * t
+        change = self._apply(grown * jnp.cos(angle) - 1, grown * jnp.sin(angle), self.initial)
+        return jax.tree.map(jnp.add, self.initial, change)
 
     def vector_field(self, t: Any, state: Players) -> Players:
         """The velocity of both players along the curve that the steps lie on."""
         del t
-        return self._apply(self.growth, self.speed, state, False)
+        return self._apply(self.growth, self.speed, state)
 
     def reduce(self, model: Players) -> Players:
         """The players themselves."""
@@ -122,20 +125,16 @@ class BilinearDescent(AbstractSolution[Players]):
         u, v = self._modes(state)
         return u**2 + v**2 - 2 * self.skew * u * v
 
-    def _turned(self, t: Array) -> Array:
-        return jnp.exp(self.growth * t) * jnp.sin(self.speed * t)
-
     def _modes(self, state: Players) -> tuple[Array, Array]:
         return self.left.T @ state.first / self.scales[0], self.right.T @ state.second / self.scales[1]
 
-    def _apply(self, same: Array, turned: Array, players: Players, add: bool) -> Players:
-        """`same` + `turned` G on every mode; what the matrix does not see is added or left out."""
+    def _apply(self, same: Array, turned: Array, players: Players) -> Players:
+        """`same` + `turned` G on every mode, and nothing on what the matrix does not see."""
         u, v = self._modes(players)
         root = jnp.sqrt(1 - self.skew**2)
         du = same * u + turned * (self.skew * u - v) / root
         dv = same * v + turned * (u - self.skew * v) / root
-        first, second = self.scales[0] * (self.left @ du), self.scales[1] * (self.right @ dv)
-        return Players(players.first + first, players.second + second) if add else Players(first, second)
+        return Players(self.scales[0] * (self.left @ du), self.scales[1] * (self.right @ dv))
 
 
 def _check(model: Any, task: Any, rule: Any) -> tuple[BilinearGame, GameDescent | GameFlow]:

@@ -41,7 +41,8 @@ class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
     ) -> "InertialFlow":
         r"""The flow near $v \leftarrow \beta v - \eta(g + \gamma\theta)$, $\theta \leftarrow \theta + v$.
 
-        A step takes the time $\eta$. At low frequencies the flow is that of the steps up to higher orders in $\eta$.
+        A step takes the time $\eta$. Once under way, steps and flow differ by $O(\eta^2)$ at a fixed time. From rest, the
+        flow starts more slowly, and stays behind the steps by $\tfrac{\eta}{2(1-\beta)}\nabla L$ to first order.
 
         **Arguments:**
 
