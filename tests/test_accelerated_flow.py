@@ -329,6 +329,35 @@ def test_every_order(steps, flow, order):
     assert _drift_exponent(steps, lambda s: flow(s, order)) == pytest.approx(order, abs=0.1)
 
 
+@pytest.mark.slow
+def test_another_velocity_at_the_start_loses_an_order():
+    # That of Shi et al. for constant momentum, -2√s g/(1 + √(μs)), where Nesterov's steps have 3/2 in place of 2.
+    params, static = eqx.partition(TANH, eqx.is_inexact_array)
+    objective = tx.Objective(DATA, static)
+
+    def distance(root):
+        beta = _beta(root**2)
+        flow = NesterovFlow(root**2, beta)
+        start = flow.init(params)
+        drive = jax.tree.map(lambda g: -(1 + beta) / 4 * root * g, objective.gradient(params))
+        solution = diffrax.diffeqsolve(
+            flow.terms(start, 0.0, 2.0, key=None),
+            diffrax.Tsit5(),
+            t0=0.0,
+            t1=2.0,
+            dt0=None,
+            y0=eqx.tree_at(lambda state: state.drive, start, drive),
+            args=objective,
+            stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-13),
+        )
+        stepped = tx.train(TANH, DATA, Nesterov(root**2, beta), [2.0], observe=_flat).observed[0]
+        return jnp.linalg.norm(stepped - _flat(solution.ys.params))
+
+    drifts = jax.jit(jax.vmap(distance))(ROOTS / 4)
+    fit = tx.scaling(dict(zip(ROOTS.tolist(), drifts.tolist(), strict=True)).__getitem__, ROOTS.tolist(), correction=1.0)
+    assert float(fit.exponent) == pytest.approx(1, abs=0.1)
+
+
 def test_the_velocity_at_the_start():
     # Of Nesterov's first step, up to a power of the rate.
     params, static = eqx.partition(TANH, eqx.is_inexact_array)
