@@ -274,6 +274,28 @@ def test_convex_bound():
     assert float(nesterov_bound(2.0, 3.0, 5.0)) == pytest.approx(16 * 9 / 8)
 
 
+@pytest.mark.parametrize("friction", [3.0, 4.5])
+def test_lyapunov(friction):
+    # dE/dt = -2t(⟨∇L, x - x*⟩ - (L - L*)) - 2t(r - 3)/(r - 1) (L - L*), both of one sign on a convex loss.
+    flow = NesterovFlow(0.01, order=1, friction=friction, weight_decay=0.3)
+    model, best = Point(jnp.asarray(START)), Point(jnp.linalg.solve(MATRIX + 0.3 * np.eye(3), jnp.asarray(SLOPE)))
+    objective, t = tx.Objective(QUADRATIC, eqx.partition(model, eqx.is_inexact_array)[1]), jnp.asarray(1.7)
+    rest = flow.lyapunov(0.0, flow.init(model), objective, best)
+    assert float(rest) == pytest.approx((friction - 1) * float(jnp.sum((model.w - best.w) ** 2)), rel=1e-13)
+    state = eqx.tree_at(lambda state: state.drive.w, flow.init(model), jnp.asarray([0.4, -0.3, 0.8]))
+    velocity = flow.vector_field(t, state, objective)
+    _, slope = jax.jvp(
+        lambda t, state: flow.lyapunov(t, state, objective, best), (t, state), (jnp.ones_like(t), velocity)
+    )
+    penalised = MATRIX + 0.3 * np.eye(3)
+    offset = np.asarray(model.w - best.w)
+    height, climb = offset @ penalised @ offset / 2, offset @ penalised @ offset
+    expected = -2 * 1.7 * (climb - height) - 2 * 1.7 * (friction - 3) / (friction - 1) * height
+    assert float(slope) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="`lyapunov` belongs to the growing momentum of order 1"):
+        NesterovFlow(0.01).lyapunov(0.0, state, objective, best)
+
+
 # --- steps against flows, on a network ------------------------------------------------------------------------------
 
 

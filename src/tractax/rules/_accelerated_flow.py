@@ -215,6 +215,40 @@ class NesterovFlow(AbstractAcceleratedFlow):
         friction = jnp.where(start, 0.0, r / jnp.where(start, 1.0, t))
         return FlowCoefficients(friction, jnp.where(start, 1 / (1 + r), 1.0), jnp.zeros_like(root), None)
 
+    def lyapunov(self, t: Any, state: MovingParameters, objective: Objective, minimum: PyTree) -> Float[Array, ""]:
+        r"""$\tfrac{2t^2}{r - 1}(L - L_*) + (r - 1)\lVert\theta - \theta_* + \tfrac{t}{r - 1}\dot\theta\rVert^2$.
+
+        On a convex loss it never increases along the flow of growing momentum and order 1, if $r \ge 3$; `nesterov_bound`
+        follows. To record it, pass `diffrax.SaveAt(fn=...)` a function of `(t, state, objective)`.
+
+        **Arguments:**
+
+        - `t`, `state`, `objective`: as of a vector field.
+        - `minimum`: a model at a minimum of the loss, weight decay included.
+
+        **Raises:**
+
+        `ValueError` for another flow.
+        """
+        if self.momentum is not None or self.order != 1:
+            raise ValueError("`lyapunov` belongs to the growing momentum of order 1; this is another flow.")
+        best = eqx.filter(minimum, eqx.is_inexact_array)
+
+        def loss(params: PyTree) -> Array:
+            value = objective.loss(params)
+            squares = jax.tree.leaves(jax.tree.map(lambda w: jnp.sum(w**2).astype(value.dtype), params))
+            return value + self.weight_decay.astype(value.dtype) / 2 * sum(squares)
+
+        height = loss(state.params) - loss(best)
+        t, r = jnp.asarray(t, height.dtype), self.friction.astype(height.dtype)
+
+        def offset(w: Array, v: Array, w_best: Array) -> Array:
+            return jnp.sum((w - w_best + (t / (r - 1)).astype(w.dtype) * v) ** 2).astype(height.dtype)
+
+        # Of order 1, the drive is the velocity.
+        offsets = jax.tree.leaves(jax.tree.map(offset, state.params, state.drive, best))
+        return 2 * t**2 / (r - 1) * height + (r - 1) * sum(offsets)
+
 
 def nesterov_bound(t: ArrayLike, distance: ArrayLike, friction: ArrayLike = 3.0) -> Float[Array, "..."]:
     r"""$(r - 1)^2\lVert\theta_0 - \theta_*\rVert^2/(2t^2)$, above $L - L_*$ along the growing-momentum flow of order 1.
