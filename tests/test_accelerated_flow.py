@@ -274,6 +274,28 @@ def test_convex_bound():
     assert float(nesterov_bound(2.0, 3.0, 5.0)) == pytest.approx(16 * 9 / 8)
 
 
+@pytest.mark.parametrize("friction", [3.0, 4.5])
+def test_lyapunov(friction):
+    # dE/dt = -2t(⟨∇L, x - x*⟩ - (L - L*)) - 2t(r - 3)/(r - 1) (L - L*), both of one sign on a convex loss.
+    flow = NesterovFlow(0.01, order=1, friction=friction, weight_decay=0.3)
+    model, best = Point(jnp.asarray(START)), Point(jnp.linalg.solve(MATRIX + 0.3 * np.eye(3), jnp.asarray(SLOPE)))
+    objective, t = tx.Objective(QUADRATIC, eqx.partition(model, eqx.is_inexact_array)[1]), jnp.asarray(1.7)
+    rest = flow.lyapunov(0.0, flow.init(model), objective, best)
+    assert float(rest) == pytest.approx((friction - 1) * float(jnp.sum((model.w - best.w) ** 2)), rel=1e-13)
+    state = eqx.tree_at(lambda state: state.drive.w, flow.init(model), jnp.asarray([0.4, -0.3, 0.8]))
+    velocity = flow.vector_field(t, state, objective)
+    _, slope = jax.jvp(
+        lambda t, state: flow.lyapunov(t, state, objective, best), (t, state), (jnp.ones_like(t), velocity)
+    )
+    penalised = MATRIX + 0.3 * np.eye(3)
+    offset = np.asarray(model.w - best.w)
+    height, climb = offset @ penalised @ offset / 2, offset @ penalised @ offset
+    expected = -2 * 1.7 * (climb - height) - 2 * 1.7 * (friction - 3) / (friction - 1) * height
+    assert float(slope) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="`lyapunov` belongs to the growing momentum of order 1"):
+        NesterovFlow(0.01).lyapunov(0.0, state, objective, best)
+
+
 # --- steps against flows, on a network ------------------------------------------------------------------------------
 
 
@@ -327,6 +349,35 @@ def test_growing_momentum_order():
 )
 def test_every_order(steps, flow, order):
     assert _drift_exponent(steps, lambda s: flow(s, order)) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.slow
+def test_another_velocity_at_the_start_loses_an_order():
+    # That of Shi et al. for constant momentum, -2√s g/(1 + √(μs)), where Nesterov's steps have 3/2 in place of 2.
+    params, static = eqx.partition(TANH, eqx.is_inexact_array)
+    objective = tx.Objective(DATA, static)
+
+    def distance(root):
+        beta = _beta(root**2)
+        flow = NesterovFlow(root**2, beta)
+        start = flow.init(params)
+        drive = jax.tree.map(lambda g: -(1 + beta) / 4 * root * g, objective.gradient(params))
+        solution = diffrax.diffeqsolve(
+            flow.terms(start, 0.0, 2.0, key=None),
+            diffrax.Tsit5(),
+            t0=0.0,
+            t1=2.0,
+            dt0=None,
+            y0=eqx.tree_at(lambda state: state.drive, start, drive),
+            args=objective,
+            stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-13),
+        )
+        stepped = tx.train(TANH, DATA, Nesterov(root**2, beta), [2.0], observe=_flat).observed[0]
+        return jnp.linalg.norm(stepped - _flat(solution.ys.params))
+
+    drifts = jax.jit(jax.vmap(distance))(ROOTS / 4)
+    fit = tx.scaling(dict(zip(ROOTS.tolist(), drifts.tolist(), strict=True)).__getitem__, ROOTS.tolist(), correction=1.0)
+    assert float(fit.exponent) == pytest.approx(1, abs=0.1)
 
 
 def test_the_velocity_at_the_start():

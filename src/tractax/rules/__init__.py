@@ -1,7 +1,7 @@
 """Learning rules: how parameters move. One file per rule."""
 
 from ._accelerated_flow import AbstractAcceleratedFlow as AbstractAcceleratedFlow
-from ._accelerated_flow import Coefficients as Coefficients
+from ._accelerated_flow import FlowCoefficients as FlowCoefficients
 from ._accelerated_flow import HeavyBallFlow as HeavyBallFlow
 from ._accelerated_flow import MovingParameters as MovingParameters
 from ._accelerated_flow import NesterovFlow as NesterovFlow

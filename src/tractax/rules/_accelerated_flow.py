@@ -45,7 +45,7 @@ class MovingParameters(eqx.Module):
     drive: PyTree
 
 
-class Coefficients(NamedTuple):
+class FlowCoefficients(NamedTuple):
     r"""Of $\dot\theta = u - p\nabla L$, $\dot u = -a\dot\theta - b\nabla L + qH\dot\theta$.
 
     **Attributes:**
@@ -68,7 +68,7 @@ class AbstractAcceleratedFlow(AbstractFlowRule[MovingParameters]):
     weight_decay: eqx.AbstractVar[Float[Array, ""]]
 
     @abc.abstractmethod
-    def coefficients(self, t: Any) -> Coefficients:
+    def coefficients(self, t: Any) -> FlowCoefficients:
         """The coefficients of the equations at one time."""
 
     def init(self, params: PyTree) -> MovingParameters:
@@ -143,7 +143,7 @@ class HeavyBallFlow(AbstractAcceleratedFlow):
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
         self.order = _check_order(order)
 
-    def coefficients(self, t: Any) -> Coefficients:
+    def coefficients(self, t: Any) -> FlowCoefficients:
         """The coefficients of the equations, the same at all times."""
         del t
         still = _constant_friction(self.learning_rate, self.momentum)
@@ -152,7 +152,7 @@ class HeavyBallFlow(AbstractAcceleratedFlow):
         dtype = self.learning_rate.dtype
         beta, root = self.momentum.astype(dtype), jnp.sqrt(self.learning_rate)
         kick = (self.first_step.astype(dtype) - (1 + beta) / 4) * root
-        return Coefficients(still.friction, 2 / (1 + beta), kick, kick)
+        return FlowCoefficients(still.friction, 2 / (1 + beta), kick, kick)
 
 
 class NesterovFlow(AbstractAcceleratedFlow):
@@ -196,7 +196,7 @@ class NesterovFlow(AbstractAcceleratedFlow):
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
         self.order = _check_order(order)
 
-    def coefficients(self, t: Any) -> Coefficients:
+    def coefficients(self, t: Any) -> FlowCoefficients:
         """The coefficients of the equations at one time."""
         root = jnp.sqrt(self.learning_rate)
         if self.momentum is not None:
@@ -205,15 +205,49 @@ class NesterovFlow(AbstractAcceleratedFlow):
                 return still
             beta = self.momentum.astype(root.dtype)
             kick = 3 * (1 + beta) / 4
-            return Coefficients(still.friction, 2 / (1 + beta), kick * root, (kick - 1) * root)
+            return FlowCoefficients(still.friction, 2 / (1 + beta), kick * root, (kick - 1) * root)
         t, r = jnp.asarray(t, root.dtype), self.friction.astype(root.dtype)
         if self.order == 2:
             later = t + r / 2 * root
-            return Coefficients(r / later, 1 + r * root / (2 * later), root, None)
+            return FlowCoefficients(r / later, 1 + r * root / (2 * later), root, None)
         # From rest, r v / t is r times the acceleration at first.
         start = t == 0
         friction = jnp.where(start, 0.0, r / jnp.where(start, 1.0, t))
-        return Coefficients(friction, jnp.where(start, 1 / (1 + r), 1.0), jnp.zeros_like(root), None)
+        return FlowCoefficients(friction, jnp.where(start, 1 / (1 + r), 1.0), jnp.zeros_like(root), None)
+
+    def lyapunov(self, t: Any, state: MovingParameters, objective: Objective, minimum: PyTree) -> Float[Array, ""]:
+        r"""$\tfrac{2t^2}{r - 1}(L - L_*) + (r - 1)\lVert\theta - \theta_* + \tfrac{t}{r - 1}\dot\theta\rVert^2$.
+
+        On a convex loss it never increases along the flow of growing momentum and order 1, if $r \ge 3$; `nesterov_bound`
+        follows. To record it, pass `diffrax.SaveAt(fn=...)` a function of `(t, state, objective)`.
+
+        **Arguments:**
+
+        - `t`, `state`, `objective`: as of a vector field.
+        - `minimum`: a model at a minimum of the loss, weight decay included.
+
+        **Raises:**
+
+        `ValueError` for another flow.
+        """
+        if self.momentum is not None or self.order != 1:
+            raise ValueError("`lyapunov` belongs to the growing momentum of order 1; this is another flow.")
+        best = eqx.filter(minimum, eqx.is_inexact_array)
+
+        def loss(params: PyTree) -> Array:
+            value = objective.loss(params)
+            squares = jax.tree.leaves(jax.tree.map(lambda w: jnp.sum(w**2).astype(value.dtype), params))
+            return value + self.weight_decay.astype(value.dtype) / 2 * sum(squares)
+
+        height = loss(state.params) - loss(best)
+        t, r = jnp.asarray(t, height.dtype), self.friction.astype(height.dtype)
+
+        def offset(w: Array, v: Array, w_best: Array) -> Array:
+            return jnp.sum((w - w_best + (t / (r - 1)).astype(w.dtype) * v) ** 2).astype(height.dtype)
+
+        # Of order 1, the drive is the velocity.
+        offsets = jax.tree.leaves(jax.tree.map(offset, state.params, state.drive, best))
+        return 2 * t**2 / (r - 1) * height + (r - 1) * sum(offsets)
 
 
 def nesterov_bound(t: ArrayLike, distance: ArrayLike, friction: ArrayLike = 3.0) -> Float[Array, "..."]:
@@ -238,11 +272,11 @@ def nesterov_bound(t: ArrayLike, distance: ArrayLike, friction: ArrayLike = 3.0)
     return ((r - 1) * distance / t) ** 2 / 2
 
 
-def _constant_friction(learning_rate: Array, momentum: Array) -> Coefficients:
+def _constant_friction(learning_rate: Array, momentum: Array) -> FlowCoefficients:
     """Low resolution, from rest."""
     beta = momentum.astype(learning_rate.dtype)
     friction = 2 * (1 - beta) / ((1 + beta) * jnp.sqrt(learning_rate))
-    return Coefficients(friction, jnp.ones_like(friction), jnp.zeros_like(friction), None)
+    return FlowCoefficients(friction, jnp.ones_like(friction), jnp.zeros_like(friction), None)
 
 
 def _check_order(order: PyTree) -> int:

@@ -30,6 +30,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from ..core import AbstractFlowRule, AbstractStepRule, Objective, check_positive, require
 from ._convex_functions import AbsoluteValue, AbstractConvexFunction
 
+_LION = AbsoluteValue()
+
 
 class LionK(AbstractStepRule[PyTree]):
     """Steps of Lion-K, by default of Lion itself, as `optax.lion` takes them.
@@ -58,7 +60,7 @@ class LionK(AbstractStepRule[PyTree]):
     def __init__(
         self,
         learning_rate: ArrayLike,
-        function: PyTree = AbsoluteValue(),  # noqa: B008
+        function: PyTree = _LION,
         *,
         b1: ArrayLike = 0.9,
         b2: ArrayLike = 0.99,

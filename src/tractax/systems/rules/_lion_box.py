@@ -76,7 +76,7 @@ class LionBoxSystem(AbstractSystem):
             xlabel="time",
             ylabel=r"$\max_i\,(|\theta_i| - 1/\lambda)_+$",
             title="the way into the box",
-            xlim=(-0.5, 12.5),
+            xlim=(-0.5, 12.2),
             ylim=(4e-6, 20),
         )
         entering.legend(fontsize=8)

@@ -54,10 +54,9 @@ class QuadraticMomentumSystem(AbstractSystem):
         return compare(solution, train(model, task, rule, ts, observe=solution.reduce, **options)).worst
 
     def measure(self) -> Float[Array, ""]:
-        """Two methods and two flows: an oscillator and Bessel functions."""
-        steps = (Nesterov(0.05, 0.8), TripleMomentum(2.0, 0.3))
-        flows = (NesterovFlow(0.05, 0.8), NesterovFlow(0.05, order=1))
-        return jnp.max(jnp.stack([self.error(rule) for rule in (*steps, *flows)]))
+        """Steps of three sequences, and two flows: an oscillator and Bessel functions."""
+        rules = (TripleMomentum(2.0, 0.3), NesterovFlow(0.05, 0.8), NesterovFlow(0.05, order=1))
+        return jnp.max(jnp.stack([self.error(rule) for rule in rules]))
 
     def draw(self, figure: Any) -> None:
         """The rate of every curvature within a range, and the slowest mode along the way."""
