@@ -4,6 +4,7 @@ from ._balanced_bernoulli import balanced_bernoulli as balanced_bernoulli
 from ._carlson_rf import carlson_rf as carlson_rf
 from ._decay_integral import decay_integral as decay_integral
 from ._exprel import exprel as exprel
+from ._geometric import geometric as geometric
 from ._logistic import logistic as logistic
 from ._monotone_inverse import monotone_inverse as monotone_inverse
 from ._quintic_escape import quintic_escape as quintic_escape
