@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from ..core import AbstractFiniteTask, AbstractSampledTask, Objective
 from ._batch_loss import draw_batch
@@ -35,6 +35,9 @@ class NodePerturbation(AbstractPerturbation):
 
     `ValueError` for numbers that are not positive, or an empty batch.
     """
+
+    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size)
 
     def estimate(
         self,

@@ -1,22 +1,13 @@
 """What rules have in common that learn by trial."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import AbstractStepRule, Objective, check_key, check_positive
 from ._batch_loss import check_batch_size
-
-
-def _as_rate(x: Any) -> Array:
-    return check_positive("learning_rate", x)
-
-
-def _as_scale(x: Any) -> Array:
-    return check_positive("noise_scale", x)
 
 
 class AbstractPerturbation(AbstractStepRule[None]):
@@ -34,9 +25,14 @@ class AbstractPerturbation(AbstractStepRule[None]):
     `ValueError` for numbers that are not positive, or an empty batch.
     """
 
-    learning_rate: Float[Array, ""] = eqx.field(converter=_as_rate)
-    noise_scale: Float[Array, ""] = eqx.field(converter=_as_scale)
-    batch_size: int | None = eqx.field(static=True, kw_only=True, converter=check_batch_size, default=None)
+    learning_rate: Float[Array, ""]
+    noise_scale: Float[Array, ""]
+    batch_size: int | None = eqx.field(static=True)
+
+    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
+        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.noise_scale = check_positive("noise_scale", noise_scale)
+        self.batch_size = check_batch_size(batch_size)
 
     @property
     def time_per_step(self) -> Float[Array, ""]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import jax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from ..core import Objective
 from ._batch_loss import loss_seen
@@ -27,6 +27,9 @@ class WeightPerturbation(AbstractPerturbation):
 
     `ValueError` for numbers that are not positive, or an empty batch.
     """
+
+    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size)
 
     def estimate(self, params: PyTree, loss: Callable[[PyTree], Array], noise: PyTree) -> PyTree:
         r"""The estimate of the gradient from one perturbation, $\psi$ = `noise_scale` times `noise`."""
@@ -55,6 +58,9 @@ class SPSA(AbstractPerturbation):
 
     `ValueError` for numbers that are not positive, or an empty batch.
     """
+
+    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size)
 
     def estimate(self, params: PyTree, loss: Callable[[PyTree], Array], signs: PyTree) -> PyTree:
         """The estimate of the gradient from one pair of perturbations."""
