@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from tractax.special import exprel, talbot, wright_omega
+from tractax.special import exprel, geometric, talbot, wright_omega
 
 POINTS = [0.0, 1e-300, -1e-17, 1e-9, -1e-3, 0.3, -0.999, 0.9999, 1.0001, -1.5, 3.0, -20.0, 50.0, -700.0, 600.0]
 
@@ -92,3 +92,23 @@ def test_talbot_inverts_known_transforms():
         talbot(7)
     with jax.enable_x64(False), pytest.raises(ValueError, match="`jax_enable_x64` must be on"):
         talbot()
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-300, 1e-9, -1e-9, 0.3, 0.5, 1.0, 1.7, 2.0, 2.4, -0.8])
+def test_geometric(x):
+    for n in (0, 1, 2, 7, 40):
+        with mpmath.workdps(40):
+            kept = 1 - mpmath.mpf(x)
+            power, total = float(kept**n), float(sum(kept**j for j in range(n)))
+        np.testing.assert_allclose(geometric(jnp.asarray(x), jnp.asarray(float(n))), (power, total), rtol=1e-13)
+
+
+def test_geometric_for_ever_and_its_slope():
+    power, total = geometric(jnp.asarray([0.3, 1.0, 1.7, 0.0, 2.4, -0.1]), jnp.asarray(jnp.inf))
+    np.testing.assert_array_equal(power, [0.0, 0.0, 0.0, 1.0, jnp.inf, jnp.inf])
+    np.testing.assert_allclose(total[:3], [1 / 0.3, 1.0, 1 / 1.7], rtol=1e-15)
+    assert total[3] == jnp.inf and total[5] == jnp.inf
+    slopes = jax.vmap(jax.grad(lambda x: geometric(x, jnp.asarray(5.0))[1]))
+    x = np.array([0.0, 1e-12, 0.3, 1.0, 1.7])
+    expected = -sum(j * (1 - x) ** (j - 1) for j in range(1, 5))
+    np.testing.assert_allclose(slopes(jnp.asarray(x)), expected, rtol=1e-12)

@@ -26,6 +26,7 @@ from ._dynamical_isometry import fuss_catalan_edge as fuss_catalan_edge
 from ._dynamical_isometry import fuss_catalan_moment as fuss_catalan_moment
 from ._dynamical_isometry import jacobian_singular_values as jacobian_singular_values
 from ._end_to_end import end_to_end as end_to_end
+from ._gaussian_map_task import GaussianMapTask as GaussianMapTask
 from ._high_dim_regression import HighDimRegression as HighDimRegression
 from ._init_rank_alignment import alignment_assumptions as alignment_assumptions
 from ._init_rank_alignment import expected_alignment as expected_alignment
@@ -52,6 +53,8 @@ from ._opposing_signals import OpposingSignals as OpposingSignals
 from ._opposing_signals import OpposingState as OpposingState
 from ._opposing_signals import limiting_outer_square as limiting_outer_square
 from ._opposing_signals import opposing_signals_task as opposing_signals_task
+from ._perturbation_learning import MapDistance as MapDistance
+from ._perturbation_learning import PerturbationLearning as PerturbationLearning
 from ._regression_task import RegressionTask as RegressionTask
 from ._saddle_to_saddle import SaddleToSaddle as SaddleToSaddle
 from ._saddle_to_saddle import Staircase as Staircase

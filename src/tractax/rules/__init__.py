@@ -66,6 +66,7 @@ from ._momentum_layers import MomentumLayers as MomentumLayers
 from ._momentum_layers import momentum_layer_matrix as momentum_layer_matrix
 from ._momentum_layers import momentum_layer_threshold as momentum_layer_threshold
 from ._nesterov import Nesterov as Nesterov
+from ._node_perturbation import NodePerturbation as NodePerturbation
 from ._noether_charges import NoetherCharge as NoetherCharge
 from ._noether_charges import NoetherCharges as NoetherCharges
 from ._noether_charges import charge_after_step as charge_after_step
@@ -82,6 +83,7 @@ from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
 from ._orthogonal_gradient import perp_grad as perp_grad
 from ._parameter_moments import ParameterMoments as ParameterMoments
 from ._parameter_moments import QuadraticLoss as QuadraticLoss
+from ._perturbation import AbstractPerturbation as AbstractPerturbation
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
 from ._quadratic_loss import QuadraticModes as QuadraticModes
@@ -108,3 +110,5 @@ from ._symmetry import RotationSymmetry as RotationSymmetry
 from ._symmetry import ScaleSymmetry as ScaleSymmetry
 from ._symmetry import TranslationSymmetry as TranslationSymmetry
 from ._triple_momentum import TripleMomentum as TripleMomentum
+from ._weight_perturbation import SPSA as SPSA
+from ._weight_perturbation import WeightPerturbation as WeightPerturbation

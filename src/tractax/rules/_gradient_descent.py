@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, AbstractStepRule, Objective, check_key, check_positive
+from ..core import AbstractStepRule, Objective, check_positive
+from ._batch_loss import check_batch_size, loss_seen
 
 Optimiser = optax.GradientTransformation | Callable[[Any], optax.GradientTransformation]
 
@@ -49,15 +50,11 @@ class GradientDescent(AbstractStepRule[optax.OptState]):
                 "`optimiser` must be an optax transformation or a function from a learning rate to one, such as "
                 f"optax.adam; got {optimiser!r}."
             )
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ValueError(
-                f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size}."
-            )
         self.learning_rate = check_positive("learning_rate", learning_rate)
         step = learning_rate if time_per_step is None else time_per_step
         self.time_per_step = check_positive("time_per_step", step)
         self.optimiser = optimiser
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
 
     def _transformation(self, params: PyTree) -> optax.GradientTransformation:
         if isinstance(self.optimiser, optax.GradientTransformation):
@@ -79,20 +76,10 @@ class GradientDescent(AbstractStepRule[optax.OptState]):
         self, params: PyTree, state: optax.OptState, objective: Objective, *, key: PRNGKeyArray | None
     ) -> tuple[PyTree, optax.OptState]:
         """One update of the optimiser."""
-        loss = objective.loss if self.batch_size is None else self._batch_loss(objective, key, self.batch_size)
+        loss = loss_seen(objective, self.batch_size, key)
         value, gradient = jax.value_and_grad(loss)(params)
         # Line searches ask for the loss itself. Many optimisers rely on promotion.
         transformation = optax.with_extra_args_support(self._transformation(params))
         with jax.numpy_dtype_promotion("standard"):
             updates, state = transformation.update(gradient, state, params, value=value, grad=gradient, value_fn=loss)
             return optax.apply_updates(params, updates), state
-
-    def _batch_loss(self, objective: Objective, key: PRNGKeyArray | None, size: int) -> Callable[[PyTree], Array]:
-        check_key(key)
-        task = objective.task
-        if not isinstance(task, AbstractSampledTask):
-            raise ValueError(
-                f"`batch_size` needs a task that can be sampled (tx.AbstractSampledTask); got {type(task).__name__}."
-            )
-        batch = task.sample(key, size)
-        return lambda params: task.batch_loss(objective.model(params), batch)

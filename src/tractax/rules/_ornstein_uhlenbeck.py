@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractRule, AbstractTask, Assumption, Kind, check_positive, enforce, require
-from ..special import decay_integral, exprel
+from ..special import decay_integral, exprel, geometric
 from ._langevin_flow import LangevinFlow
 from ._parameter_moments import (
     AbstractParameterMoments,
@@ -116,8 +116,8 @@ class OrnsteinUhlenbeck(AbstractParameterMoments):
             kept, times = jnp.exp(-_product(single, t)), _built_up(pairs, t)
         else:
             steps = jnp.rint(t / self.step)
-            kept, _ = _powers(self.step * single, steps)
-            _, times = _powers(self.step * (pairs - self.step * single[:, None] * single[None, :]), steps)
+            kept, _ = geometric(self.step * single, steps)
+            _, times = geometric(self.step * (pairs - self.step * single[:, None] * single[None, :]), steps)
             times = self.step * times
         start = self.directions.T @ self.quadratic.displacement
         mean = self.directions @ jnp.where(start == 0, 0.0, kept * start)
@@ -157,18 +157,6 @@ def _built_up(rates: Array, t: Array) -> Array:
     return jnp.where(
         rates < 0, t * exprel(-_product(jnp.minimum(rates, 0.0), t)), decay_integral(jnp.maximum(rates, 0.0), t)
     )
-
-
-def _powers(x: Array, n: Array) -> tuple[Array, Array]:
-    """(1 − x)ⁿ and its sum over 0, …, n − 1."""
-    small = x < 0.5
-    safe = jnp.where(small, x, 0.0)
-    exponent = _product(jnp.log1p(-safe), n)
-    # Large steps, of which every second has the other sign.
-    size = jnp.abs(1 - jnp.where(small, 1.0, x)) ** n
-    large = jnp.where((x > 1) & (jnp.mod(n, 2) == 1), -size, size)
-    total = jnp.where(safe == 0, n, -jnp.expm1(exponent) / jnp.where(safe == 0, 1.0, safe))
-    return jnp.where(small, jnp.exp(exponent), large), jnp.where(small, total, (1 - large) / jnp.where(small, 1.0, x))
 
 
 def _check_rule(rule: AbstractRule | None) -> LangevinFlow:

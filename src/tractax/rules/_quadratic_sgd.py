@@ -206,6 +206,8 @@ class QuadraticSGD(AbstractParameterMoments):
 
         The noise is $\tfrac\eta{Bn}\sum_ie_ie_i^\top$. Its moments differ from those of SGD by $O(\eta)$. Its
         time is $\eta$ a step.
+        The noise is $\tfrac\eta{Bn}\sum_ie_ie_i^\top$. Its moments differ from those of SGD by $O(\eta)$. Its time is
+        $\eta$ a step.
         """
         slopes = self.slopes @ self.quadratic.basis.T
         noise = self.learning_rate * self._noise_share * slopes.T @ slopes / slopes.shape[0]

@@ -5,6 +5,7 @@ from ._carlson_rf import carlson_rf as carlson_rf
 from ._damped_oscillation import damped_oscillation as damped_oscillation
 from ._decay_integral import decay_integral as decay_integral
 from ._exprel import exprel as exprel
+from ._geometric import geometric as geometric
 from ._logistic import logistic as logistic
 from ._monotone_inverse import monotone_inverse as monotone_inverse
 from ._normalised_bessel import normalised_bessel as normalised_bessel

@@ -22,7 +22,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractRule, AbstractSolution, AbstractTask, Assumption, Kind, enforce, require
 from ..rules import GradientDescent, GradientFlow
-from ..special import decay_integral
+from ..special import decay_integral, geometric
 from ._gaussian_regression import RegressionSample
 from ._linear_model import LinearModel, check_linear
 
@@ -109,7 +109,8 @@ class LeastSquaresPath(AbstractSolution[RegressionOverlaps]):
             time = decay_integral(l, t / self.rule.time_constant.astype(t.dtype))
         else:
             steps = jnp.rint(t / self.rule.time_per_step.astype(t.dtype))
-            time = _descent_integral(l, self.rule.learning_rate.astype(t.dtype), steps)
+            rate = self.rule.learning_rate.astype(t.dtype)
+            time = rate * geometric(rate * l, steps)[1]
         return self.initial + self.directions @ jnp.where(learned, time * self.drive, 0.0)
 
     def state(self, t: Float[Array, ""]) -> RegressionOverlaps:
@@ -164,13 +165,3 @@ def check_rule(theory: str, rule: PyTree) -> GradientFlow | GradientDescent:
         f"`rule` must be tx.GradientFlow without rates, or tx.GradientDescent with optax.sgd on the full loss, for "
         f"{theory}; got {rule!r}."
     )
-
-
-def _descent_integral(l: Float[Array, " modes"], eta: Float[Array, ""], steps: Float[Array, ""]) -> Array:
-    """(1 − (1 − ηl)ᵏ)/l for stable steps, possibly infinitely many."""
-    x = eta * l
-    # Small steps keep their digits; large ones change sign every time.
-    small = jnp.minimum(x, 0.5)
-    large = jnp.maximum(x, 0.5)
-    kept = jnp.abs(1 - large) ** steps * jnp.where((large > 1) & (steps % 2 == 1), -1.0, 1.0)
-    return jnp.where(x < 0.5, -jnp.expm1(steps * jnp.log1p(-small)), 1 - kept) / l

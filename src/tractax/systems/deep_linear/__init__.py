@@ -11,6 +11,7 @@ from ._init_rank_alignment import InitRankAlignmentSystem
 from ._lambda_balanced_riccati import LambdaBalancedRiccatiSystem
 from ._linear_regression import LinearRegressionSystem
 from ._opposing_signals import EdgeOfStabilitySystem, OpposingSignalsSystem
+from ._perturbation_learning import PerturbationLearningSystem
 from ._saddle_to_saddle import SaddleToSaddleSystem
 from ._sgd_stability import SGDStabilitySystem
 from ._two_layer_modes import TwoLayerModesSystem
@@ -33,4 +34,5 @@ SYSTEMS = (
     EdgeOfStabilitySystem(),
     ConservationLawsSystem(),
     ConservationDriftSystem(),
+    PerturbationLearningSystem(),
 )
