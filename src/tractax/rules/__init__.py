@@ -28,5 +28,12 @@ from ._momentum_layers import momentum_layer_threshold as momentum_layer_thresho
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
 from ._quadratic_descent import QuadraticModes as QuadraticModes
+from ._radius_limit import RadiusLimit as RadiusLimit
+from ._softmax_ghosts import CrossEntropyTask as CrossEntropyTask
+from ._softmax_ghosts import binary_ghost as binary_ghost
+from ._softmax_ghosts import binary_taylor_radius as binary_taylor_radius
+from ._softmax_ghosts import cross_entropy_coefficients as cross_entropy_coefficients
+from ._softmax_ghosts import logits_along as logits_along
+from ._softmax_ghosts import taylor_radius_bound as taylor_radius_bound
 from ._spam import SpamState as SpamState
 from ._spam import spam as spam

@@ -7,6 +7,8 @@ from ._lanton import LantonSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._momentum_layers import MomentumLayersSystem
 from ._quadratic_descent import QuadraticDescentSystem
+from ._radius_limit import RadiusLimitSystem
+from ._softmax_ghosts import SoftmaxGhostsSystem
 from ._spam import SpamSystem
 
 SYSTEMS = (
@@ -18,4 +20,6 @@ SYSTEMS = (
     SpamSystem(),
     LantonSystem(),
     MomentumLayersSystem(),
+    SoftmaxGhostsSystem(),
+    RadiusLimitSystem(),
 )

@@ -33,7 +33,7 @@ class LantonSystem(AbstractSystem):
 
         def step(state: Any, gradient: dict[str, Array]) -> tuple[Any, Array]:
             update, state = optimiser.update(gradient, state)
-            return state, jnp.stack([jnp.linalg.norm(u, 2) for u in update.values()])
+            return state, jnp.stack([jnp.linalg.norm(u, 2) for u in jax.tree.leaves(update)])
 
         first = {name: g[0] for name, g in layers.items()}
         return jax.lax.scan(step, optimiser.init(first), layers)[1]
