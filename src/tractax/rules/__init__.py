@@ -18,6 +18,12 @@ from ._jacobian_homeostasis import HomeostasisFlow as HomeostasisFlow
 from ._jacobian_homeostasis import HomeostasisState as HomeostasisState
 from ._jacobian_homeostasis import HomeostasisTask as HomeostasisTask
 from ._jacobian_homeostasis import jacobian_asymmetry as jacobian_asymmetry
+from ._knowledge_flow import EntropyTask as EntropyTask
+from ._knowledge_flow import KnowledgeFlow as KnowledgeFlow
+from ._knowledge_flow import KnowledgeLayer as KnowledgeLayer
+from ._knowledge_flow import KnowledgeState as KnowledgeState
+from ._knowledge_flow import decision_entropy as decision_entropy
+from ._knowledge_flow import tensor_net as tensor_net
 from ._lanton import LantonState as LantonState
 from ._lanton import lanton as lanton
 from ._linear_equilibrium import LinearEquilibrium as LinearEquilibrium

@@ -3,6 +3,7 @@
 from ._diffgrad import DiffGradSystem
 from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._holomorphic_nudging import HolomorphicNudgingSystem
+from ._knowledge_steps import KnowledgeStepsSystem
 from ._lanton import LantonSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._momentum_layers import MomentumLayersSystem
@@ -10,6 +11,7 @@ from ._quadratic_descent import QuadraticDescentSystem
 from ._radius_limit import RadiusLimitSystem
 from ._softmax_ghosts import SoftmaxGhostsSystem
 from ._spam import SpamSystem
+from ._structured_knowledge import StructuredKnowledgeSystem
 
 SYSTEMS = (
     ModifiedFlowSystem(),
@@ -22,4 +24,6 @@ SYSTEMS = (
     MomentumLayersSystem(),
     SoftmaxGhostsSystem(),
     RadiusLimitSystem(),
+    StructuredKnowledgeSystem(),
+    KnowledgeStepsSystem(),
 )
