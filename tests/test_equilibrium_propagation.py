@@ -150,7 +150,7 @@ def test_differentiation_vmap_and_float32():
     gradient = EquilibriumPropagation(0.5, 4).gradient(model, task)
     assert gradient.weights.dtype == jnp.float32
     np.testing.assert_allclose(gradient.weights, EquilibriumPropagation(0.5, 4).gradient(SMALL, SMALL_TASK).weights, 1e-5)
-    assert jnp.isnan(EquilibriumNetwork([[0.0]], [1.0], lambda u: u + u**2 / 4 + 1)(jnp.zeros(1))).all()
+    assert jnp.isnan(EquilibriumNetwork([[1.0]], [1.0], lambda u: u + u**2 / 4 + 1)(jnp.zeros(1))).all()
 
 
 def test_homeostasis():

@@ -7,6 +7,7 @@ from ._diffgrad import DiffGradSystem
 from ._equilibrium_propagation import EquilibriumPropagationSystem
 from ._heavy_ball_cycle import HeavyBallCycleSystem
 from ._holomorphic_nudging import HolomorphicNudgingSystem
+from ._knowledge_steps import KnowledgeStepsSystem
 from ._lanton import LantonSystem
 from ._lion_box import LionBoxSystem
 from ._lion_k import LionKSystem
@@ -18,7 +19,10 @@ from ._orthogonal_gradient import OrthogonalGradientSystem
 from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
 from ._quadratic_sgd import QuadraticSGDSystem, SGDDiffusionSystem
+from ._radius_limit import RadiusLimitSystem
+from ._softmax_ghosts import SoftmaxGhostsSystem
 from ._spam import SpamSystem
+from ._structured_knowledge import StructuredKnowledgeSystem
 from ._two_player_games import BilinearGameSystem, TwoPlayerGamesSystem
 
 SYSTEMS = (
@@ -45,4 +49,8 @@ SYSTEMS = (
     LionBoxSystem(),
     CentralFlowSystem(),
     SharpeningValleySystem(),
+    SoftmaxGhostsSystem(),
+    RadiusLimitSystem(),
+    StructuredKnowledgeSystem(),
+    KnowledgeStepsSystem(),
 )
