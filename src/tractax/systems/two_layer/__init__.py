@@ -3,6 +3,7 @@
 from ._convex_relu import ConvexReLUSystem
 from ._gaussian_relu_teacher import GaussianReLUTeacherSystem
 from ._interpolating_minimum import InterpolatingMinimumSystem
+from ._jacobian_penalty import JacobianPenaltySystem
 from ._kink_plateaus import KinkPlateausSystem
 from ._li2_energy import Li2EnergySystem
 from ._modular_addition_logits import ModularAdditionLogitsSystem, ModularAdditionReLUSystem
@@ -32,4 +33,5 @@ SYSTEMS = (
     ConvexReLUSystem(),
     InterpolatingMinimumSystem(),
     SoftmaxCollapseSystem(),
+    JacobianPenaltySystem(),
 )
