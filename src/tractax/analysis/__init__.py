@@ -10,8 +10,14 @@ from ._compare import compare as compare
 from ._crossing import crossing_times as crossing_times
 from ._fourier import frequency_power as frequency_power
 from ._fourier import inverse_participation_ratio as inverse_participation_ratio
+from ._jacobian_probes import centroid_alignment as centroid_alignment
+from ._jacobian_probes import jacobian_centroid as jacobian_centroid
+from ._jacobian_probes import jacobian_norm as jacobian_norm
+from ._jacobian_probes import projected_jacobian_norm as projected_jacobian_norm
 from ._largest_margin import MaxMargin as MaxMargin
 from ._largest_margin import largest_margin as largest_margin
+from ._plateaus import Plateaus as Plateaus
+from ._plateaus import plateaus as plateaus
 from ._residual import residual as residual
 from ._scaling import Scaling as Scaling
 from ._scaling import scaling as scaling

@@ -18,6 +18,12 @@ from ._interpolating_minimum import InterpolatingMinimum as InterpolatingMinimum
 from ._interpolating_minimum import diagonal_hessian_trace as diagonal_hessian_trace
 from ._interpolating_minimum import noise_alignment as noise_alignment
 from ._interpolating_minimum import rectifier_hessian_trace as rectifier_hessian_trace
+from ._jacobian_penalty import JacobianPenalty as JacobianPenalty
+from ._jacobian_penalty import shrunk_map as shrunk_map
+from ._kinks import Kinks as Kinks
+from ._kinks import count_kinks as count_kinks
+from ._kinks import kinks as kinks
+from ._label_corruption import corrupt_labels as corrupt_labels
 from ._li2_energy import Li2Energy as Li2Energy
 from ._li2_energy import feature_gradient as feature_gradient
 from ._li2_energy import ridge_readout as ridge_readout
