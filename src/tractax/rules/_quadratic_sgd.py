@@ -204,8 +204,6 @@ class QuadraticSGD(AbstractParameterMoments):
     def small_rate_limit(self) -> OrnsteinUhlenbeck:
         r"""The Ornstein-Uhlenbeck process that has the noise of the minimum everywhere.
 
-        The noise is $\tfrac\eta{Bn}\sum_ie_ie_i^\top$. Its moments differ from those of SGD by $O(\eta)$. Its
-        time is $\eta$ a step.
         The noise is $\tfrac\eta{Bn}\sum_ie_ie_i^\top$. Its moments differ from those of SGD by $O(\eta)$. Its time is
         $\eta$ a step.
         """
