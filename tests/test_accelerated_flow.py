@@ -130,7 +130,7 @@ def test_triple_momentum_reference():
     np.testing.assert_allclose(found, [1.8, 8 / 15, 8 / 27, 16 / 9], rtol=1e-14)
 
 
-@pytest.mark.parametrize("ratio", [10.0, 100.0])
+@pytest.mark.parametrize("ratio", [10.0, pytest.param(100.0, marks=pytest.mark.slow)])
 def test_rates(ratio):
     curvatures = jnp.concatenate([jnp.linspace(1.0, ratio, 40), jnp.asarray([0.0])])
     task, model = Quadratic(jnp.diag(curvatures), jnp.zeros(41)), Point(jnp.ones(41))
@@ -147,9 +147,17 @@ def test_rates(ratio):
     assert worst(Nesterov(1 / ratio, momentum)) == pytest.approx(1 - ratio**-0.5, rel=1e-6)
 
 
-@pytest.mark.parametrize("rule", [HeavyBall(0.9, 0.0), Nesterov(0.55, 0.6, weight_decay=0.1), TripleMomentum(25.0, 1.0)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Nesterov(0.55, 0.6, weight_decay=0.1),
+        pytest.param(HeavyBall(0.9, 0.0), marks=pytest.mark.slow),
+        pytest.param(TripleMomentum(25.0, 1.0), marks=pytest.mark.slow),
+    ],
+    ids=["nesterov", "heavy_ball", "triple_momentum"],
+)
 def test_quadratic_steps(rule):
-    # Without momentum; with sλ > 1, where the roots have opposite signs; with the roots of triple momentum.
+    # With sλ > 1, where the roots have opposite signs; without momentum; with three sequences.
     model = Point(jnp.asarray(START))
     solution = QuadraticMomentum.from_model(model, QUADRATIC, rule)
     decay = float(getattr(rule, "weight_decay", 0.0))
@@ -161,6 +169,7 @@ def test_quadratic_steps(rule):
         np.testing.assert_allclose(state.loss, reduced.loss, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_unstable_steps_grow_and_have_no_limit():
     solution = QuadraticMomentum.from_model(Point(jnp.asarray(START)), QUADRATIC, HeavyBall(2.5, 0.3))
     assert float(jnp.max(solution.rates)) > 1
@@ -212,7 +221,7 @@ def test_reference_values():
     assert float(critical.loss) == pytest.approx(0.1243547674084118**2 / 2, rel=1e-12)
 
 
-@pytest.mark.parametrize("friction", [2.5, 3.0, 5.0])
+@pytest.mark.parametrize("friction", [2.5, *(pytest.param(r, marks=pytest.mark.slow) for r in (3.0, 5.0))])
 def test_bessel_modes_against_scipy(friction):
     curvature, ts = 1.7, np.asarray([0.5, 3.0, 11.0])
     solution = _mode(NesterovFlow(0.01, order=1, friction=friction), curvature)
@@ -255,6 +264,7 @@ def test_modes_obey_their_equations():
         np.testing.assert_allclose(v(jnp.asarray(0.0)), -kick * jnp.sqrt(s) * curvatures * x(0.0), atol=1e-13)
 
 
+@pytest.mark.slow
 def test_late_times():
     task = Quadratic(jnp.diag(jnp.asarray([0.0, 1e-3, 1.0])), jnp.asarray([0.0, 1e-3, 1.0]))
     for flow in (NesterovFlow(0.01, 0.9), NesterovFlow(0.01, order=1), HeavyBallFlow(0.01, 0.0)):
@@ -264,6 +274,7 @@ def test_late_times():
         assert float(solution.limit().loss) == pytest.approx(-0.5005, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_convex_bound():
     # The largest t² L / x₀² of a mode does not depend on its curvature; 0.677 of the bound's 2.
     ts = jnp.linspace(0.05, 40.0, 1600)
@@ -274,9 +285,9 @@ def test_convex_bound():
     assert float(nesterov_bound(2.0, 3.0, 5.0)) == pytest.approx(16 * 9 / 8)
 
 
-@pytest.mark.parametrize("friction", [3.0, 4.5])
-def test_lyapunov(friction):
+def test_lyapunov():
     # dE/dt = -2t(⟨∇L, x - x*⟩ - (L - L*)) - 2t(r - 3)/(r - 1) (L - L*), both of one sign on a convex loss.
+    friction = 4.5
     flow = NesterovFlow(0.01, order=1, friction=friction, weight_decay=0.3)
     model, best = Point(jnp.asarray(START)), Point(jnp.linalg.solve(MATRIX + 0.3 * np.eye(3), jnp.asarray(SLOPE)))
     objective, t = tx.Objective(QUADRATIC, eqx.partition(model, eqx.is_inexact_array)[1]), jnp.asarray(1.7)
@@ -327,6 +338,7 @@ def _beta(s):
     return strongly_convex_momentum(s, 0.25)
 
 
+@pytest.mark.slow
 def test_growing_momentum_order():
     assert _drift_exponent(Nesterov, NesterovFlow) == pytest.approx(2, abs=0.1)
 
@@ -411,7 +423,7 @@ def test_float32_and_gradients_in_the_hyper_parameters():
 
 def test_normalised_bessel():
     zs = [0.0, 1e-6, 0.5, 7.0, 29.0, 59.9, 60.1, 150.0, 1e4]
-    for order in (0.0, 0.75, 1.0, 3.7, 10.0):
+    for order in (0.0, 0.75, 10.0):
         exact = [float(mpmath.gamma(order + 1) * (2 / mpmath.mpf(z)) ** order * mpmath.besselj(order, z)) for z in zs[1:]]
         np.testing.assert_allclose(normalised_bessel(order, jnp.asarray(zs)), [1.0, *exact], atol=2e-14)
     slope = jax.grad(normalised_bessel, argnums=1)(1.0, 3.0)

@@ -58,6 +58,15 @@ FUNCTIONS = {
     "power": Power(1.7),
     "nuclear": NuclearNorm(),
 }
+# By default those that are written piece by piece.
+some_functions = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("huber", "dead_zone") else pytest.mark.slow)
+        for name in FUNCTIONS
+        if name != "nuclear"
+    ],
+)
 BOUNDED = ("absolute", "huber", "smooth", "log_cosh", "dead_zone")
 
 
@@ -72,7 +81,7 @@ def _whole(model):
 # --- convex functions ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "nuclear"])
+@some_functions
 def test_conjugates_against_their_definition(name):
     function = FUNCTIONS[name]
     ys = jnp.asarray([-0.95, -0.3, 0.0, 0.5, 0.9])
@@ -84,7 +93,7 @@ def test_conjugates_against_their_definition(name):
         assert jnp.isinf(function.conjugate(jnp.asarray([0.2, 1.001])))
 
 
-@pytest.mark.parametrize("name", list(FUNCTIONS))
+@some_functions
 def test_gradients_are_where_the_conjugate_is_attained(name):
     # K(x) + K*(∇K(x)) = x·∇K(x), and K(0) = K*(0) = 0.
     function, shrink = FUNCTIONS[name], 1 - 1e-15
@@ -107,6 +116,7 @@ def test_nuclear_norm():
     vector = jnp.asarray([3.0, 4.0])
     assert float(function(vector)) == pytest.approx(5.0)
     np.testing.assert_allclose(function.gradient(vector), [0.6, 0.8], rtol=1e-14)
+    assert float(function(x)) == pytest.approx(float(jnp.sum(x * function.gradient(x))), rel=1e-13)
     assert float(function.conjugate(0.99 * x / values[0])) == 0 and jnp.isinf(function.conjugate(1.01 * x / values[0]))
     with pytest.raises(ValueError, match="no trainable array of more than two axes"):
         function(jnp.ones((2, 2, 2)))
@@ -140,9 +150,8 @@ def _check_dissipation(flow):
     assert float(slope) == pytest.approx(-dissipation, rel=1e-13)
 
 
-@pytest.mark.parametrize("name", ["absolute", "smooth"])
-def test_dissipation(name):
-    _check_dissipation(_flow(name))
+def test_dissipation():
+    _check_dissipation(_flow("smooth"))
 
 
 @pytest.mark.slow
@@ -286,7 +295,7 @@ def test_constant_signs():
                 flow.limit()
 
 
-@pytest.mark.parametrize(("lookahead", "weight_decay"), [(0.5, 0.6), (0.0, 0.0)])
+@pytest.mark.parametrize(("lookahead", "weight_decay"), [(0.5, 0.6), pytest.param(0.0, 0.0, marks=pytest.mark.slow)])
 def test_quadratic_against_the_matrix_exponential(lookahead, weight_decay):
     alpha, gamma = 1.3, 0.8
     solution = LionQuadratic.from_model(START, TASK, _flow("half_square", lookahead, weight_decay))
