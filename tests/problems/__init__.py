@@ -5,6 +5,7 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 
 from . import (
     balanced_end_to_end,
+    certain_token,
     conservation_laws,
     coupled_learners,
     curl_descent,
@@ -52,6 +53,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *rank_one_tensor.PROBLEMS,
     *orthogonal_relu.PROBLEMS,
     *quadratic_descent.PROBLEMS,
+    *certain_token.PROBLEMS,
     *scan_and_snap.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
     *sharpening_valley.PROBLEMS,
