@@ -6,6 +6,7 @@ A file per theory lists its problems in `PROBLEMS`; a new theory adds its file h
 from . import (
     balanced_end_to_end,
     bilinear_game,
+    certain_token,
     conservation_laws,
     coupled_learners,
     curl_descent,
@@ -63,6 +64,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *quadratic_momentum.PROBLEMS,
     *noether_charges.PROBLEMS,
     *bilinear_game.PROBLEMS,
+    *certain_token.PROBLEMS,
     *scan_and_snap.PROBLEMS,
     *separate_kq_attention.PROBLEMS,
     *sharpening_valley.PROBLEMS,

@@ -12,6 +12,9 @@ from ._central_flow import CentralFlow as CentralFlow
 from ._central_flow import Oscillation as Oscillation
 from ._central_flow import RMSPropCentralFlow as RMSPropCentralFlow
 from ._central_flow import RMSPropState as RMSPropState
+from ._certain_token import CertainToken as CertainToken
+from ._certain_token import TokenLogit as TokenLogit
+from ._certain_token import TokenTask as TokenTask
 from ._consensus_flow import ConsensusFlow as ConsensusFlow
 from ._consensus_hopping import ConsensusHopping as ConsensusHopping
 from ._convex_functions import AbsoluteValue as AbsoluteValue
@@ -92,6 +95,7 @@ from ._parameter_moments import QuadraticLoss as QuadraticLoss
 from ._perturbation import AbstractPerturbation as AbstractPerturbation
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
+from ._quadratic_descent import QuadraticModes as QuadraticModes
 from ._quadratic_loss import QuadraticModes as QuadraticModes
 from ._quadratic_momentum import QuadraticAcceleration as QuadraticAcceleration
 from ._quadratic_momentum import QuadraticMomentum as QuadraticMomentum
@@ -99,9 +103,17 @@ from ._quadratic_sgd import QuadraticSGD as QuadraticSGD
 from ._radius_limit import RadiusLimit as RadiusLimit
 from ._reshuffled_descent import ReshuffledDescent as ReshuffledDescent
 from ._reshuffled_descent import ReshuffledFlow as ReshuffledFlow
+from ._river_valley import RiverDescent as RiverDescent
+from ._river_valley import RiverPoint as RiverPoint
+from ._river_valley import RiverState as RiverState
+from ._river_valley import RiverValley as RiverValley
+from ._river_valley import optimal_decay as optimal_decay
+from ._river_valley import stationary_spread as stationary_spread
+from ._river_valley import warmup_stable_decay as warmup_stable_decay
 from ._scalar_rmsprop import ScalarRMSPropState as ScalarRMSPropState
 from ._scalar_rmsprop import scalar_rmsprop as scalar_rmsprop
 from ._scale_by_fan_in import scale_by_fan_in as scale_by_fan_in
+from ._scheduled_descent import ScheduledDescent as ScheduledDescent
 from ._sgd_flow import SGDFlow as SGDFlow
 from ._sharpening_valley import SharpeningValley as SharpeningValley
 from ._sharpening_valley import SharpeningValleyFlow as SharpeningValleyFlow

@@ -108,7 +108,7 @@ class CentralFlow(AbstractFlowRule[PyTree]):
         params, static = eqx.partition(model, eqx.is_inexact_array)
         edge = _Edge(params, Objective(task, static), self.iterations)
         variance = self._variance(edge)
-        return Oscillation(edge.sharpness, variance, edge.loss + edge.sharpness * variance / 2)
+        return Oscillation(edge.sharpness, variance, task.loss(model) + edge.sharpness * variance / 2)
 
     def _variance(self, edge: "_Edge") -> Array:
         eta = self.learning_rate.astype(edge.gradient.dtype)
@@ -188,7 +188,7 @@ def check_decay(decay: ArrayLike) -> Array:
 
 
 class _Edge:
-    """Loss, gradient, sharpness and the gradient of the sharpness at given parameters, all as flat vectors."""
+    """Gradient, sharpness and the gradient of the sharpness at given parameters, all as flat vectors."""
 
     def __init__(self, params: PyTree, objective: Objective, iterations: int):
         flat, self.unravel = ravel_pytree(params)
@@ -196,7 +196,6 @@ class _Edge:
         def gradient(w: Array) -> Array:
             return jax.grad(lambda w: objective.loss(self.unravel(w)))(w)
 
-        self.loss = objective.loss(params)
         self.gradient, product = jax.linearize(gradient, flat)
         self.sharpness, u = leading_eigenpair(product, flat, iterations)
         u = jax.lax.stop_gradient(u)

@@ -20,6 +20,7 @@ from ._quadratic_descent import QuadraticDescentSystem
 from ._quadratic_momentum import QuadraticMomentumSystem
 from ._quadratic_sgd import QuadraticSGDSystem, SGDDiffusionSystem
 from ._radius_limit import RadiusLimitSystem
+from ._river_valley import CertainTokenSystem, RiverValleySystem, WarmupStableDecaySystem
 from ._softmax_ghosts import SoftmaxGhostsSystem
 from ._spam import SpamSystem
 from ._structured_knowledge import StructuredKnowledgeSystem
@@ -53,4 +54,7 @@ SYSTEMS = (
     RadiusLimitSystem(),
     StructuredKnowledgeSystem(),
     KnowledgeStepsSystem(),
+    RiverValleySystem(),
+    WarmupStableDecaySystem(),
+    CertainTokenSystem(),
 )
