@@ -95,7 +95,6 @@ from ._parameter_moments import QuadraticLoss as QuadraticLoss
 from ._perturbation import AbstractPerturbation as AbstractPerturbation
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
-from ._quadratic_descent import QuadraticModes as QuadraticModes
 from ._quadratic_loss import QuadraticModes as QuadraticModes
 from ._quadratic_momentum import QuadraticAcceleration as QuadraticAcceleration
 from ._quadratic_momentum import QuadraticMomentum as QuadraticMomentum
