@@ -94,6 +94,13 @@ def check_positive(name: str, x: Any, *, zero: bool = False) -> Array:
     return require(x, (seen >= 0 if zero else seen > 0).all(), f"`{name}` must be {bound}; got {_show(seen)}.")
 
 
+def check_fraction(name: str, x: Any, *, zero: bool = True) -> Array:
+    """`x` as a float array of at least zero (above it with `zero=False`) and below one: a momentum, a decay rate."""
+    x = check_positive(name, x, zero=zero)
+    seen = look(x)
+    return require(x, (seen < 1).all(), f"`{name}` must lie below 1; got {_show(seen)}.")
+
+
 def check_psd(name: str, x: Any, size: int | None = None) -> Array:
     """`x` as a symmetric positive semi-definite matrix up to rounding, or an error naming `name`."""
     x = check_matrix(name, x, (size, size))

@@ -32,8 +32,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, Objective, check_positive, require
-from ._heavy_ball import check_momentum
+from ..core import AbstractFlowRule, Objective, check_fraction, check_positive, require
 from ._nesterov import check_friction
 from ._penalised_gradient import penalised_gradient
 
@@ -138,7 +137,7 @@ class HeavyBallFlow(AbstractAcceleratedFlow):
         weight_decay: ArrayLike = 0.0,
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.momentum = check_momentum(momentum)
+        self.momentum = check_fraction("momentum", momentum)
         self.first_step = check_positive("first_step", first_step, zero=True)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
         self.order = _check_order(order)
@@ -191,7 +190,7 @@ class NesterovFlow(AbstractAcceleratedFlow):
         weight_decay: ArrayLike = 0.0,
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.momentum = None if momentum is None else check_momentum(momentum)
+        self.momentum = None if momentum is None else check_fraction("momentum", momentum)
         self.friction = check_friction(friction)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
         self.order = _check_order(order)
@@ -219,7 +218,7 @@ class NesterovFlow(AbstractAcceleratedFlow):
         r"""$\tfrac{2t^2}{r - 1}(L - L_*) + (r - 1)\lVert\theta - \theta_* + \tfrac{t}{r - 1}\dot\theta\rVert^2$.
 
         On a convex loss it never increases along the flow of growing momentum and order 1, if $r \ge 3$; `nesterov_bound`
-        follows. To record it, pass `diffrax.SaveAt(fn=...)` a function of `(t, state, objective)`.
+        follows. Record it with `tx.OfState(functools.partial(flow.lyapunov, minimum=...))`.
 
         **Arguments:**
 

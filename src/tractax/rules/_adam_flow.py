@@ -23,8 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, Objective, check_positive
-from ._inertial_flow import check_decay_rate
+from ..core import AbstractFlowRule, Objective, check_fraction, check_positive
 
 
 class AdamFlow(AbstractFlowRule[PyTree]):
@@ -65,8 +64,8 @@ class AdamFlow(AbstractFlowRule[PyTree]):
         order: PyTree = 2,
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.b1 = check_decay_rate("b1", b1)
-        self.b2 = check_decay_rate("b2", b2)
+        self.b1 = check_fraction("b1", b1)
+        self.b2 = check_fraction("b2", b2)
         self.eps_root = check_positive("eps_root", eps_root)
         self.order = check_low_order(order)
 

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, AbstractTask, Objective, check_positive, require
+from ..core import AbstractFlowRule, AbstractTask, Objective, check_fraction, check_positive
 from ._sharpness import check_iterations, leading_eigenpair
 
 
@@ -149,7 +149,7 @@ class RMSPropCentralFlow(AbstractFlowRule[RMSPropState]):
 
     def __init__(self, learning_rate: ArrayLike, decay: ArrayLike, initial: ArrayLike, *, iterations: PyTree = 32):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.decay = check_decay(decay)
+        self.decay = check_fraction("decay", decay, zero=False)
         self.initial = check_positive("initial", initial)
         self.iterations = check_iterations(iterations)
 
@@ -179,12 +179,6 @@ class RMSPropCentralFlow(AbstractFlowRule[RMSPropState]):
         """One `diffrax.ODETerm`."""
         del state, t0, t1, key
         return diffrax.ODETerm(self.vector_field)
-
-
-def check_decay(decay: ArrayLike) -> Array:
-    """A decay of running means between 0 and 1."""
-    decay = check_positive("decay", decay)
-    return require(decay, (decay < 1).all(), "`decay` must be below 1.")
 
 
 class _Edge:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractStepRule, Objective, check_positive, require
+from ..core import AbstractStepRule, Objective, check_fraction, check_positive, require
 from ._penalised_gradient import penalised_gradient
 
 
@@ -53,7 +53,7 @@ class HeavyBall(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         time_per_step: ArrayLike | None = None,
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.momentum = check_momentum(momentum)
+        self.momentum = check_fraction("momentum", momentum)
         self.first_step = check_positive("first_step", first_step, zero=True)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
         self.time_per_step = root_step(self.learning_rate, time_per_step)
@@ -115,12 +115,6 @@ def strongly_convex_momentum(learning_rate: ArrayLike, convexity: ArrayLike) -> 
     root = jnp.sqrt(s * mu)
     root = require(root, jnp.all(root <= 1), "`convexity` must be at most 1 / learning_rate.")
     return (1 - root) / (1 + root)
-
-
-def check_momentum(momentum: ArrayLike) -> Array:
-    """The momentum, if it is at least zero and below one."""
-    beta = check_positive("momentum", momentum, zero=True)
-    return require(beta, jnp.all(beta < 1), "`momentum` must lie below 1.")
 
 
 def check_curvatures(smoothness: ArrayLike, convexity: ArrayLike) -> tuple[Array, Array]:

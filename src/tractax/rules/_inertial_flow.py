@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, Objective, check_positive, require
+from ..core import AbstractFlowRule, Objective, check_fraction, check_positive
 
 
 class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
@@ -59,7 +59,7 @@ class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
         `ValueError` for numbers out of these ranges.
         """
         eta = check_positive("learning_rate", learning_rate)
-        beta = check_decay_rate("momentum", momentum).astype(eta.dtype)
+        beta = check_fraction("momentum", momentum).astype(eta.dtype)
         return cls(eta * (1 + beta) / 2, 1 - beta, weight_decay)
 
     def init(self, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -85,9 +85,3 @@ class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
         """One `diffrax.ODETerm`."""
         del state, t0, t1, key
         return diffrax.ODETerm(self.vector_field)
-
-
-def check_decay_rate(name: str, x: ArrayLike) -> Array:
-    """The decay rate of an average, such as a momentum, if it is at least zero and below one."""
-    x = check_positive(name, x, zero=True)
-    return require(x, jnp.all(x < 1), f"`{name}` must lie below 1.")

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, AbstractStepRule, Objective, check_positive, require
+from ..core import AbstractFlowRule, AbstractStepRule, Objective, check_fraction, check_positive, require
 from ._convex_functions import AbsoluteValue, AbstractConvexFunction
 
 _LION = AbsoluteValue()
@@ -68,7 +68,7 @@ class LionK(AbstractStepRule[PyTree]):
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.function = _check_function(function)
-        self.b1, self.b2 = _check_weight("b1", b1), _check_weight("b2", b2)
+        self.b1, self.b2 = check_fraction("b1", b1), check_fraction("b2", b2)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
 
     @property
@@ -129,8 +129,7 @@ class LionKFlow(AbstractFlowRule[LionState]):
     Integrate it with a smooth $K$; where its gradient jumps, as that of `AbsoluteValue` at zero, take the steps of
     `LionK`.
 
-    `lyapunov` and `dissipation` have the signature of a vector field: pass them to `diffrax.SaveAt(fn=...)`, with
-    `args=tx.Objective(...)`.
+    `lyapunov` and `dissipation` need the momentum: `tx.train(..., observe=tx.OfState(flow.lyapunov))` records them.
 
     **Arguments:**
 
@@ -249,8 +248,3 @@ def _check_function(function: PyTree) -> AbstractConvexFunction:
     if not isinstance(function, AbstractConvexFunction):
         raise ValueError(f"`function` must be a convex function, such as tx.rules.Huber(0.1); got {function!r}.")
     return function
-
-
-def _check_weight(name: str, weight: ArrayLike) -> Array:
-    weight = check_positive(name, weight, zero=True)
-    return require(weight, jnp.all(weight < 1), f"`{name}` must lie below 1.")

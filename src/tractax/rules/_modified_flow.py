@@ -21,8 +21,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, AbstractTask, Objective, check_positive
-from ._inertial_flow import check_decay_rate
+from ..core import AbstractFlowRule, AbstractTask, Objective, check_fraction, check_positive
 
 _HIGHEST = 4
 
@@ -83,7 +82,7 @@ class ModifiedFlow(AbstractFlowRule[PyTree]):
 
         `ValueError` for numbers out of these ranges.
         """
-        beta = check_decay_rate("momentum", momentum)
+        beta = check_fraction("momentum", momentum)
         rate = check_positive("learning_rate", learning_rate)
         return cls(rate * ((1 + beta) / (1 - beta) ** 2).astype(rate.dtype))
 
@@ -136,7 +135,7 @@ def momentum_start(model: PyTree, task: AbstractTask, learning_rate: ArrayLike, 
 
     `ValueError` for numbers out of these ranges.
     """
-    beta = check_decay_rate("momentum", momentum)
+    beta = check_fraction("momentum", momentum)
     rate = check_positive("learning_rate", learning_rate)
     lag = rate * (beta / (1 - beta) ** 2).astype(rate.dtype)
     params, static = eqx.partition(model, eqx.is_inexact_array)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractStepRule, Objective, check_positive, require
-from ._heavy_ball import check_momentum, root_step
+from ..core import AbstractStepRule, Objective, check_fraction, check_positive, require
+from ._heavy_ball import root_step
 from ._penalised_gradient import penalised_gradient
 
 
@@ -53,7 +53,7 @@ class Nesterov(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         time_per_step: ArrayLike | None = None,
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.momentum = None if momentum is None else check_momentum(momentum)
+        self.momentum = None if momentum is None else check_fraction("momentum", momentum)
         self.friction = check_friction(friction)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
         self.time_per_step = root_step(self.learning_rate, time_per_step)

@@ -31,6 +31,7 @@ from ..core import (
     Assumption,
     Kind,
     check_finite,
+    check_fraction,
     check_positive,
     enforce,
     require,
@@ -38,7 +39,7 @@ from ..core import (
 )
 from ..special import exprel
 from ._gradient_flow import GradientFlow, check_flow
-from ._inertial_flow import InertialFlow, check_decay_rate
+from ._inertial_flow import InertialFlow
 from ._symmetry import AbstractSymmetry, RotationSymmetry, TranslationSymmetry
 
 
@@ -209,7 +210,7 @@ def translation_charge_after_steps(
     charge = check_finite("charge", charge)
     dtype = charge.dtype
     eta = check_positive("learning_rate", learning_rate, zero=True).astype(dtype)
-    beta = check_decay_rate("momentum", momentum).astype(dtype)
+    beta = check_fraction("momentum", momentum).astype(dtype)
     pull = eta * check_positive("weight_decay", weight_decay, zero=True).astype(dtype)
     count = jnp.asarray(steps)
     if count.ndim != 0 or not jnp.issubdtype(count.dtype, jnp.integer):

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import check_positive
-from ._central_flow import check_decay
+from ..core import check_fraction, check_positive
 
 
 class ScalarRMSPropState(NamedTuple):
@@ -38,7 +37,7 @@ def scalar_rmsprop(
 
     `ValueError` for a learning rate that is not positive, a decay outside $(0, 1)$ or a negative initial value.
     """
-    eta, beta = check_positive("learning_rate", learning_rate), check_decay(decay)
+    eta, beta = check_positive("learning_rate", learning_rate), check_fraction("decay", decay, zero=False)
     start = check_positive("initial", initial, zero=True)
 
     def init(params: PyTree) -> ScalarRMSPropState:
