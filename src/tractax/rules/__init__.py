@@ -9,6 +9,11 @@ from ._gradient_flow import GradientFlow as GradientFlow
 from ._gradient_flow import check_flow as check_flow
 from ._gradient_flow import no_weight_decay as no_weight_decay
 from ._langevin_flow import LangevinFlow as LangevinFlow
+from ._mirror_descent import MirrorDescent as MirrorDescent
+from ._mirror_flow import MirrorFlow as MirrorFlow
+from ._mirror_potential import AbstractMirrorPotential as AbstractMirrorPotential
+from ._mirror_potential import Entropy as Entropy
+from ._mirror_potential import HyperbolicEntropy as HyperbolicEntropy
 from ._modified_flow import ModifiedFlow as ModifiedFlow
 from ._node_perturbation import NodePerturbation as NodePerturbation
 from ._ornstein_uhlenbeck import OrnsteinUhlenbeck as OrnsteinUhlenbeck
