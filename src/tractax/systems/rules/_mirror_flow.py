@@ -55,16 +55,17 @@ class MirrorFlowSystem(AbstractSystem):
 
     def draw(self, figure: Any) -> None:
         """Every entry of the predictor at two scales: networks as lines, steps of mirror descent as markers."""
-        ts = jnp.linspace(0.0, 6.0, 121)
         labels = [f"$\\beta_{i}$" for i in range(1, 6)]
-        for axes, scale in zip(figure.subplots(1, 2), (0.03, 1.0), strict=True):
+        for axes, scale, last in zip(figure.subplots(1, 2), (0.03, 1.0), (30.0, 2.0), strict=True):
+            ts = jnp.linspace(0.0, last, 121)
             lines = jax.vmap(self.predicted(scale).evaluate)(ts).predictor
             rule = MirrorDescent(0.002, HyperbolicEntropy(2 * scale**2))
             markers = train(_layer(), self.task(), rule, _SPEED * ts, observe=_weights).observed
             overlay(axes, ts, lines, markers, labels)
             axes.set(xlabel="time of the network $t/\\tau$", title=f"initial weights $\\alpha = {scale}$")
         figure.axes[0].set(ylabel="predictor")
-        figure.axes[1].get_legend().remove()
+        figure.axes[0].get_legend().remove()
+        figure.axes[1].legend(fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.42))
 
 
 def _layer() -> DeepLinear:
