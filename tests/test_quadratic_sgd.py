@@ -13,7 +13,7 @@ from toys import MODEL, TASK
 import tractax as tx
 from tractax.deep_linear import DeepLinear, RegressionTask, sgd_growth, sgd_threshold
 from tractax.rules import QuadraticSGD, SGDFlow
-from tractax.teacher_student import GaussianRegression, LinearModel
+from tractax.teacher_student import ClassificationTask, GaussianRegression, LinearModel
 from tractax.two_layer import TwoLayerNetwork
 
 INPUTS = np.array([[1.5, 0.4], [-0.6, 1.1], [0.9, -0.7]])
@@ -167,6 +167,19 @@ def test_small_rate_limit_solves_the_lyapunov_equation():
     expected = np.outer(displacement, displacement) + stationary - decay @ stationary @ decay
     np.testing.assert_allclose(at(limit, t).second, expected, rtol=1e-12)
     assert float(tx.residual(limit, [0.0, 0.5, 3.0]).worst) < 1e-13
+
+
+def test_a_finite_task_is_the_mean_of_its_examples():
+    sample = GaussianRegression(jnp.asarray([1.0, -0.5]), None, 0.3).draw(5, key=jax.random.key(0))
+    labels = jnp.asarray([1.0, -1.0, -1.0])
+    for task in (sample, ClassificationTask(jnp.asarray(INPUTS), labels)):
+        assert isinstance(task, tx.AbstractFiniteTask)
+        losses = task.example_losses(LinearModel(jnp.asarray([0.4, 0.7])))
+        assert losses.shape == (task.examples,)
+        assert float(jnp.mean(losses)) == pytest.approx(float(task.loss(LinearModel(jnp.asarray([0.4, 0.7])))), rel=1e-13)
+    drawn = task.sample(jax.random.key(1), 1000)
+    # With replacement, so that there may be more than examples; every one is drawn.
+    np.testing.assert_array_equal(jnp.unique(drawn), [0, 1, 2])
 
 
 def test_noise_of_the_diffusion_is_that_of_batches():

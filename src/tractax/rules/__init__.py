@@ -69,6 +69,11 @@ from ._lion_solutions import LionBox as LionBox
 from ._lion_solutions import LionParameters as LionParameters
 from ._lion_solutions import LionQuadratic as LionQuadratic
 from ._lion_solutions import LionSigns as LionSigns
+from ._mirror_descent import MirrorDescent as MirrorDescent
+from ._mirror_flow import MirrorFlow as MirrorFlow
+from ._mirror_potential import AbstractMirrorPotential as AbstractMirrorPotential
+from ._mirror_potential import Entropy as Entropy
+from ._mirror_potential import HyperbolicEntropy as HyperbolicEntropy
 from ._modified_flow import ModifiedFlow as ModifiedFlow
 from ._modified_flow import momentum_start as momentum_start
 from ._momentum_layers import MomentumLayers as MomentumLayers

@@ -11,6 +11,7 @@ from ._knowledge_steps import KnowledgeStepsSystem
 from ._lanton import LantonSystem
 from ._lion_box import LionBoxSystem
 from ._lion_k import LionKSystem
+from ._mirror_flow import MirrorFlowSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._momentum_layers import MomentumLayersSystem
 from ._noether_charges import NoetherChargesSystem
@@ -57,4 +58,5 @@ SYSTEMS = (
     RiverValleySystem(),
     WarmupStableDecaySystem(),
     CertainTokenSystem(),
+    MirrorFlowSystem(),
 )

@@ -60,7 +60,8 @@ class QuadraticSGDSystem(AbstractSystem):
         model, task = regression()
         rule = GradientDescent(rate, time_per_step=1.0, batch_size=batch_size)
         solution = QuadraticSGD.from_model(model, task, rule)
-        factor = 1e4 * jnp.linalg.cholesky(_fastest(solution))
+        values, vectors = jnp.linalg.eigh(_fastest(solution))
+        factor = 1e4 * vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :]
 
         def squares(key):
             start, steps = jax.random.split(key)
@@ -109,7 +110,7 @@ class QuadraticSGDSystem(AbstractSystem):
         floor.plot([], [], color="0.3", ls="--", label="Ornstein-Uhlenbeck")
         growth.set(xlabel="learning rate $\\eta$", ylabel="growth of the mean square per step", ylim=(-1.6, 1.5))
         floor.set(xlabel="learning rate $\\eta$", ylabel="excess loss in the long run", ylim=(5e-4, 3.0))
-        growth.legend(fontsize=8, loc="upper left")
+        growth.legend(fontsize=8, loc="upper left", handlelength=1.2)
         floor.legend(fontsize=8, loc="upper left")
 
 
