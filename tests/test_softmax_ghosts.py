@@ -158,6 +158,13 @@ def test_limited_steps():
     np.testing.assert_allclose(small.second, -1e-3 * gradient.second, rtol=1e-9, atol=1e-15)
 
 
+def _step_of_still_logits(rate):
+    model, task = _network()
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    rule = RadiusLimit(tx.GradientDescent(rate), lambda model: jnp.zeros((6, 3)))
+    return rule.step(params, rule.init(params), tx.Objective(task, static), key=None)[0].first
+
+
 @pytest.mark.slow
 def test_training_over_learning_rates_and_in_float32():
     model, task = _network()
@@ -168,6 +175,9 @@ def test_training_over_learning_rates_and_in_float32():
 
     found = jax.jit(jax.vmap(final))(jnp.asarray([0.5, 50.0]))
     assert jnp.all(found < task.loss(model))
+    # Where nothing moves the logits, steps are as long as the rule has them, and derivatives are finite.
+    slope = jax.grad(lambda rate: jnp.sum(_step_of_still_logits(rate)))(0.3)
+    assert jnp.isfinite(slope)
     small, single = (
         jax.tree.map(lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x, tree) for tree in (model, task)
     )

@@ -148,7 +148,8 @@ def root(function: Callable[[Array], Array], start: Inexact[Array, " units"]) ->
             return tries[best], step, count + 1
 
         u, step, _ = jax.lax.while_loop(goes_on, improve, (u, jnp.full_like(u, jnp.inf), jnp.asarray(0)))
-        return jnp.where(jnp.linalg.norm(step) <= small * (1 + jnp.linalg.norm(u)), u, jnp.nan)
+        size = jnp.linalg.norm(u)
+        return jnp.where((jnp.linalg.norm(step) <= small * (1 + size)) & (size < jnp.inf), u, jnp.nan)
 
     def solve(linear: Callable[[Array], Array], y: Array) -> Array:
         return jnp.linalg.solve(jax.vmap(linear)(jnp.eye(y.size, dtype=y.dtype)).T, y)

@@ -224,9 +224,9 @@ def _entropy_slope(z: Array) -> Array:
 
 def _grown(start: Float[Array, ""], drive: Float[Array, ""]) -> Float[Array, ""]:
     r"""$z$ with $2[\ln z + \mathrm{Chi}(z)]$ larger by `drive` than at `start`, for `start` not below zero."""
-    # No finite time leads beyond the logarithm of the largest number.
-    largest = math.log(float(jnp.finfo(start.dtype).max)) + 10
-    moves = (start > 0) & (2 * cosh_integral(start) < jnp.inf)
+    # Beyond, derivatives overflow; hardly any time that is a number leads there.
+    largest = math.log(float(jnp.finfo(start.dtype).max)) - 1
+    moves = (start > 0) & (start < largest)
     safe = jnp.where(moves, start, 1.0)
     finite = jnp.minimum(drive, jnp.finfo(drive.dtype).max)
     before = cosh_integral(safe)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import AbstractStepRule, Objective, check_positive
-from ._softmax_ghosts import logits_along, taylor_radius_bound
+from ._softmax_ghosts import logits_along, radius_bound
 
 
 class RadiusLimit(AbstractStepRule[Any]):
@@ -65,9 +65,10 @@ class RadiusLimit(AbstractStepRule[Any]):
         proposed, state = self.rule.step(params, state, objective, key=key)
         update = jax.tree.map(jnp.subtract, proposed, params)
         _, slopes = logits_along(self.logits, objective.model(params), update)
-        longest = self.fraction.astype(slopes.dtype) * jnp.min(taylor_radius_bound(slopes))
+        reach = self.fraction.astype(slopes.dtype) * jnp.min(radius_bound(slopes))
+        part = jnp.minimum(reach, 1.0)
 
         def shortened(w: Array, new: Array, change: Array) -> Array:
-            return jnp.where(longest < 1, w + longest.astype(w.dtype) * change, new)
+            return jnp.where(part < 1, w + part.astype(w.dtype) * change, new)
 
         return jax.tree.map(shortened, params, proposed, update), state

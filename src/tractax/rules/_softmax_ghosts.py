@@ -88,8 +88,13 @@ def taylor_radius_bound(slopes: ArrayLike) -> Float[Array, "*examples"]:
 
     - `slopes`: $a$, classes along the last axis.
     """
-    a = check_finite("slopes", slopes)
-    return _over(jnp.asarray(jnp.pi, a.dtype), jnp.max(a, axis=-1) - jnp.min(a, axis=-1))
+    return radius_bound(check_finite("slopes", slopes))
+
+
+def radius_bound(slopes: Float[Array, "*examples classes"]) -> Float[Array, "*examples"]:
+    """The same of slopes that are not checked, such as those of a run that may diverge."""
+    spread = jnp.max(slopes, axis=-1) - jnp.min(slopes, axis=-1)
+    return _over(jnp.asarray(jnp.pi, slopes.dtype), spread)
 
 
 def binary_taylor_radius(logits: ArrayLike, slopes: ArrayLike) -> Float[Array, "*examples"]:

@@ -41,7 +41,7 @@ class EquilibriumPropagationSystem(AbstractSystem):
         theory = LinearEquilibrium.from_model(model, task)
         errors = [_apart(jax.grad(task.loss)(model), _gradient(theory, theory.adjoints))]
         nudge = 0.5 * theory.radius
-        for points in (1, 2, 3, 8):
+        for points in (1, 8):
             found = EquilibriumPropagation(nudge, points).gradient(model, task)
             errors.append(_apart(found, _gradient(theory, theory.estimate(nudge, points))))
         return jnp.max(jnp.stack(errors))

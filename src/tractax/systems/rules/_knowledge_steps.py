@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ...analysis import Scaling, scaling
 from ...core import Kind
@@ -30,7 +30,7 @@ class KnowledgeStepsSystem(AbstractSystem):
         """The layer and its input."""
         return KnowledgeLayer([[0.05, 0.1], [0.4, -0.1], [1.0, 0.5]]), EntropyTask([[1.0, 0.5]])
 
-    def errors(self, rate: ArrayLike, ts: Float[ArrayLike, " times"]) -> Float[ArrayLike, " times"]:
+    def errors(self, rate: ArrayLike, ts: Float[Array, " times"]) -> Float[Array, " times"]:
         """The distance of the logits after steps from the flow at the same times."""
         model, task = self.layer()
         solution = KnowledgeFlow.from_model(model, task)
@@ -58,7 +58,7 @@ class KnowledgeStepsSystem(AbstractSystem):
         during.set(xlabel="time $t = \\eta k$", ylabel="distance of steps from the flow", ylim=(1e-4, 1))
         during.legend(fontsize=8, ncols=2)
         against.loglog(rates, found[-1] * rates / rates[-1], color="0.3", lw=1.2, label="$\\propto\\eta$", zorder=0)
-        against.set(xlabel="learning rate $\\eta$", title=f"time $t = {_TIME:g}$")
+        against.set(xlabel="learning rate $\\eta$", ylim=(0.01, 0.4), title=f"time $t = {_TIME:g}$")
         against.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
         against.minorticks_off()
         against.legend(fontsize=8)
