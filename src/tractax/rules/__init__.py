@@ -13,6 +13,7 @@ from ._orthogonal_gradient import OrthogonalFlow as OrthogonalFlow
 from ._orthogonal_gradient import array_norms as array_norms
 from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
 from ._orthogonal_gradient import perp_grad as perp_grad
+from ._orthogonal_gradient import radial_alignment as radial_alignment
 from ._principal_flow import PrincipalFlow as PrincipalFlow
 from ._quadratic_descent import QuadraticDescent as QuadraticDescent
 from ._quadratic_descent import QuadraticModes as QuadraticModes
