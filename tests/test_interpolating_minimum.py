@@ -138,6 +138,10 @@ def test_single_steps_and_flat_directions():
     assert float(lone.growth(0.25, 1)) == pytest.approx(0.0, abs=1e-12)
     assert float(lone.threshold(1, replace=False)) == pytest.approx(0.5, rel=1e-14)
     assert float(lone.noise_bound(1)) == np.inf
+    # Any unit of the parameters will do, in single precision too.
+    for unit, dtype in ((1e-60, jnp.float64), (1e60, jnp.float64), (1e-15, jnp.float32)):
+        scaled = InterpolatingMinimum(unit * REFERENCE.gradients.astype(dtype))
+        assert float(scaled.threshold(2)) * unit**2 == pytest.approx(4 / 3, rel=1e-6)
 
 
 def test_refusals():

@@ -7,6 +7,7 @@ import pytest
 
 import tractax as tx
 from tractax.analysis import collapse_gap, softmax_collapse
+from tractax.rules import radial_alignment
 from tractax.special import log_stablemax, stablemax
 from tractax.two_layer import CrossEntropyTask, TwoLayerNetwork, residue_sums
 
@@ -82,6 +83,9 @@ def test_scaling_up_is_what_lowers_a_fitted_loss():
     scores = np.asarray(task.logits(model))
     wrong = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True) - np.eye(3)[np.asarray(task.labels)]
     assert float(radial) == pytest.approx(2 * np.mean(np.sum(wrong * scores, axis=1)), rel=1e-12)
+    sizes = [np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(tree))) for tree in (model, gradient)]
+    assert float(radial_alignment(model, task)) == pytest.approx(-float(radial) / np.prod(sizes), rel=1e-12)
+    assert float(radial_alignment(jax.tree.map(jnp.zeros_like, model), task)) == 0.0
 
 
 def test_sums_of_residues():

@@ -249,6 +249,9 @@ class _Modes:
 @eqx.filter_jit
 def _largest_growth(a: Array, eta: Array, noise: Array, full_batch: bool) -> tuple[Array, Array]:
     """The growth, and whether its second moment was found."""
+    # In units of the largest entry, whose fourth power may underflow.
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
+    a, eta = a / size, eta * size**2
     modes, step = _Modes(jax.lax.stop_gradient(a)), jax.lax.stop_gradient(eta)
     if full_batch:
         fastest = jnp.argmax(jnp.where(modes.kept, jnp.abs(1 - step * modes.curvatures), -1.0))
@@ -268,6 +271,8 @@ def _largest_growth(a: Array, eta: Array, noise: Array, full_batch: bool) -> tup
 @eqx.filter_jit
 def _least_threshold(a: Array, noise: Array, full_batch: bool) -> tuple[Array, Array]:
     """The threshold, and whether its second moment was found."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
+    a = a / size
     modes = _Modes(jax.lax.stop_gradient(a))
     if full_batch:
         c, found = modes.along(jnp.argmax(modes.curvatures)), jnp.asarray(True)
@@ -276,7 +281,7 @@ def _least_threshold(a: Array, noise: Array, full_batch: bool) -> tuple[Array, A
         c, found = leading_matrix(lambda c: scale * modes.diffusion(scale * c, noise), modes.identity)
         c = scale * c
     first, second = _quadratic_forms(a @ modes.basis, c, noise)
-    return first / second, found
+    return first / second / size**2, found
 
 
 def _found(value: Array, found: Array) -> Array:

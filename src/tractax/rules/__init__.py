@@ -95,6 +95,7 @@ from ._orthogonal_gradient import OrthogonalFlow as OrthogonalFlow
 from ._orthogonal_gradient import array_norms as array_norms
 from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
 from ._orthogonal_gradient import perp_grad as perp_grad
+from ._orthogonal_gradient import radial_alignment as radial_alignment
 from ._parameter_moments import ParameterMoments as ParameterMoments
 from ._parameter_moments import QuadraticLoss as QuadraticLoss
 from ._perturbation import AbstractPerturbation as AbstractPerturbation

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, Objective, check_positive
+from ..core import AbstractFlowRule, AbstractTask, Objective, check_positive
 
 
 def orthogonal_gradient(gradient: PyTree, params: PyTree, *, rescale: bool = False) -> PyTree:
@@ -125,6 +125,25 @@ def array_norms(model: PyTree) -> Float[Array, " arrays"]:
     if not leaves:
         raise ValueError("`model` must have trainable arrays; it has none.")
     return jnp.stack([jnp.linalg.norm(jnp.ravel(w)) for w in leaves])
+
+
+def radial_alignment(model: PyTree, task: AbstractTask) -> Float[Array, ""]:
+    r"""$\cos(-\nabla L, w)$ over all trainable arrays: whether gradient descent only stretches the weights.
+
+    **Arguments:**
+
+    - `model`: any Equinox module.
+    - `task`: where the loss comes from.
+
+    **Returns:**
+
+    One number: 1 where descent moves along $w$; 0 where the gradient or the weights vanish.
+    """
+    w = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    g = jax.tree.leaves(eqx.filter_grad(task.loss)(model))
+    inner = -sum(jnp.vdot(w_i, g_i) for w_i, g_i in zip(w, g, strict=True))
+    size = optax.tree.norm(w) * optax.tree.norm(g)
+    return jnp.where(size > 0, inner / jnp.where(size > 0, size, 1.0), 0.0)
 
 
 def _orthogonal(g: Array, w: Array, rescale: bool) -> Array:
