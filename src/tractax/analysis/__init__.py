@@ -12,6 +12,7 @@ from ._fourier import frequency_power as frequency_power
 from ._fourier import inverse_participation_ratio as inverse_participation_ratio
 from ._largest_margin import MaxMargin as MaxMargin
 from ._largest_margin import largest_margin as largest_margin
+from ._lyapunov_exponent import lyapunov_exponent as lyapunov_exponent
 from ._residual import residual as residual
 from ._scaling import Scaling as Scaling
 from ._scaling import scaling as scaling
