@@ -74,4 +74,5 @@ def lyapunov_exponent(
         stepsize_controller=tight if stepsize_controller is None else stepsize_controller,
         max_steps=max_steps,
     )
-    return solution.ys[2][-1] / t1.astype(y0.dtype)
+    growth = jax.tree.leaves(solution.ys)[-1]
+    return growth[-1] / t1.astype(y0.dtype)
