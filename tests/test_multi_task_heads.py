@@ -156,6 +156,24 @@ def test_what_training_finds(supports):
     assert jnp.min(gap) > 0.3 > 0.05 > jnp.max(small) > jnp.min(small) > 4 * jnp.max(least)
 
 
+@pytest.mark.slow
+def test_single_precision_and_transformations():
+    data = MultiTaskRegression(OVERLAPPING.astype(np.float32), 20, noise_variance=np.float32(0.2))
+    task = MultiTaskHeadsTask(data)
+    omega, mu = (0.3 * np.random.default_rng(1).normal(size=shape) for shape in ((4, 3, 6), (4, 2, 3)))
+    exact = MultiTaskHeadsTask(MultiTaskRegression(OVERLAPPING, 20, noise_variance=0.2))
+
+    def gradient(task, omega, mu):
+        value, slope = jax.value_and_grad(task.loss)(MultiTaskHeads(omega, mu))
+        return value, slope.omega, slope.mu
+
+    single = jax.vmap(lambda w, m: gradient(task, w, m))(*(jnp.asarray(x, jnp.float32) for x in (omega, mu)))
+    double = jax.vmap(lambda w, m: gradient(exact, w, m))(jnp.asarray(omega), jnp.asarray(mu))
+    assert all(x.dtype == jnp.float32 for x in single)
+    for found, expected in zip(single, double, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_refusals():
     data = MultiTaskRegression(APART, 8)
     heads = MultiTaskHeads(np.ones((2, 6)), np.ones((2, 2)))

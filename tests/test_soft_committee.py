@@ -132,6 +132,19 @@ def test_noise_floor_of_two_surplus_units_is_a_plateau():
 
 
 @pytest.mark.slow
+def test_surplus_units_do_no_harm_where_both_layers_learn():
+    draw = np.random.default_rng(4).normal(size=(4, 6)) * 0.6
+    model, teacher = overlapping(draw @ draw.T, draw[:, :2], size=6)
+    rule, task = OnlineSGD(0.1, 6, readout_rate=0.1), CommitteeTask(teacher, noise_scale=0.1)
+    control = diffrax.PIDController(rtol=1e-7, atol=1e-10)
+    options = {"solver": diffrax.Kvaerno5(), "stepsize_controller": control}
+    solution = SoftCommitteeFlow.from_model(model, task, rule, t1=3e4, **options)
+    needed, given = (float(noise_floor(0.1, 0.1, student=units, teacher=2)) for units in (2, 4))
+    assert float(solution.generalisation_error(3e4)) == pytest.approx(needed, rel=0.1)
+    assert given > 2.5 * needed
+
+
+@pytest.mark.slow
 def test_noise_floor_as_the_rate_falls():
     def relative_excess(eta):
         model, teacher = overlapping([[1.0, 0.0], [0.0, 0.01]], [[1.0], [0.0]], size=4)

@@ -16,6 +16,7 @@ from ._jacobian_probes import jacobian_norm as jacobian_norm
 from ._jacobian_probes import projected_jacobian_norm as projected_jacobian_norm
 from ._largest_margin import MaxMargin as MaxMargin
 from ._largest_margin import largest_margin as largest_margin
+from ._lyapunov_exponent import lyapunov_exponent as lyapunov_exponent
 from ._plateaus import Plateaus as Plateaus
 from ._plateaus import plateaus as plateaus
 from ._residual import residual as residual
