@@ -126,7 +126,6 @@ from ._sharpening_valley import ValleyFloor as ValleyFloor
 from ._sharpening_valley import ValleyPoint as ValleyPoint
 from ._sharpness import sharpness as sharpness
 from ._slope_change import SlopeChange as SlopeChange
-from ._softmax_ghosts import CrossEntropyTask as CrossEntropyTask
 from ._softmax_ghosts import binary_ghost as binary_ghost
 from ._softmax_ghosts import binary_taylor_radius as binary_taylor_radius
 from ._softmax_ghosts import cross_entropy_coefficients as cross_entropy_coefficients

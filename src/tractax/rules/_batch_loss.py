@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, Objective, check_key
+from ..core import AbstractFiniteTask, AbstractSampledTask, Objective, check_key
 
 
 def check_batch_size(batch_size: PyTree) -> int | None:
@@ -20,18 +20,18 @@ def loss_seen(objective: Objective, batch_size: int | None, key: PRNGKeyArray | 
     """The full loss as a function of the parameters, or that of a batch drawn afresh."""
     if batch_size is None:
         return objective.loss
-    batch = draw_batch(objective, batch_size, key)
-    task = objective.task
-    assert isinstance(task, AbstractSampledTask)
+    task, batch = draw_batch(objective, batch_size, key)
     return lambda params: task.batch_loss(objective.model(params), batch)
 
 
-def draw_batch(objective: Objective, batch_size: int, key: PRNGKeyArray | None) -> PyTree:
-    """A batch of a task that can be sampled."""
+def draw_batch(objective: Objective, batch_size: int, key: PRNGKeyArray | None) -> tuple[AbstractSampledTask, PyTree]:
+    """A task that can be sampled, and a batch of it."""
     check_key(key)
-    if not isinstance(objective.task, AbstractSampledTask):
+    task = objective.task
+    if not isinstance(task, AbstractSampledTask):
         raise ValueError(
-            "`batch_size` needs a task that can be sampled (tx.AbstractSampledTask); got "
-            f"{type(objective.task).__name__}."
+            f"`batch_size` needs a task that can be sampled (tx.AbstractSampledTask); got {type(task).__name__}."
         )
-    return objective.task.sample(key, batch_size)
+    if isinstance(task, AbstractFiniteTask) and batch_size > task.examples:
+        raise ValueError(f"`batch_size` must be at most {task.examples}, the examples of the task; got {batch_size}.")
+    return task, task.sample(key, batch_size)

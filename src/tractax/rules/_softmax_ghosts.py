@@ -22,45 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Complex, Float, PyTree
 
-from ..core import AbstractTask, as_float_array, check_finite, check_matrix, check_positive, require
+from ..core import as_float_array, check_finite, check_matrix, check_positive
 from ._adam_moments import check_count
-
-
-class CrossEntropyTask(AbstractTask):
-    """Mean cross-entropy, in nats, of a model whose outputs are logits.
-
-    **Arguments:**
-
-    - `inputs`: one example a row, shape `(examples, in)`.
-    - `labels`: whole numbers from zero, shape `(examples,)`.
-
-    **Raises:**
-
-    `ValueError` for shapes that do not fit, or labels that are no such numbers.
-    """
-
-    inputs: Float[Array, "examples in"]
-    labels: Array
-
-    def __init__(self, inputs: PyTree, labels: PyTree):
-        self.inputs = check_matrix("inputs", inputs)
-        found = jnp.asarray(labels)
-        if not jnp.issubdtype(found.dtype, jnp.integer) or found.shape != self.inputs.shape[:1]:
-            raise ValueError(
-                f"`labels` must be whole numbers, one for each of the {self.inputs.shape[0]} inputs; got "
-                f"{found.dtype} of shape {found.shape}."
-            )
-        self.labels = require(found, jnp.all(found >= 0), "`labels` must not be negative.")
-
-    def logits(self, model: PyTree) -> Float[Array, "examples classes"]:
-        """What a model answers to the inputs."""
-        return jax.vmap(model)(self.inputs)
-
-    def loss(self, model: PyTree) -> Float[Array, ""]:
-        """The mean cross-entropy; NaN for labels beyond the classes of the model."""
-        scores = jax.nn.log_softmax(self.logits(model), axis=1)
-        chosen = jnp.take_along_axis(scores, self.labels[:, None], axis=1, mode="fill", fill_value=jnp.nan)
-        return -jnp.mean(chosen)
 
 
 def logits_along(
@@ -70,7 +33,7 @@ def logits_along(
 
     **Arguments:**
 
-    - `logits`: from a model to its logits, such as the method of a `CrossEntropyTask`.
+    - `logits`: from a model to its logits, such as the method of a `tractax.two_layer.CrossEntropyTask`.
     - `model`: any Equinox module.
     - `direction`: the step: a PyTree like the trainable arrays of the model.
     """

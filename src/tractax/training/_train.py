@@ -23,7 +23,7 @@ from ._member import inside_ensemble, note_state
 from ._observe import check_observe
 from ._steps import iterate
 
-Observable = PyTree[Callable[[PyTree], PyTree]]
+Observable = PyTree[Callable[..., PyTree]]
 
 
 def train(

@@ -6,16 +6,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..core import AbstractSampledTask, check_matrix
+from ..core import AbstractFiniteTask, check_matrix
 from ..special import log_stablemax
 from ._modular_network import check_modulus
 
 _PROBABILITIES = {"softmax": jax.nn.log_softmax, "stablemax": log_stablemax}
 
 
-class CrossEntropyTask(AbstractSampledTask):
+class CrossEntropyTask(AbstractFiniteTask):
     r"""$L = -\tfrac1n\sum_i\ln p_{y_i}(f(x_i))$, averaged over a data set, for any model with a score for every class.
 
     Mini-batches are drawn uniformly with replacement; the loss of a batch is the same mean over the batch.
@@ -63,9 +63,10 @@ class CrossEntropyTask(AbstractSampledTask):
         """The fraction of examples whose loss is exactly zero in floating point, so that they send nothing back."""
         return jnp.mean((self._losses(self.logits(model), self.labels) == 0).astype(self.inputs.dtype))
 
-    def sample(self, key: PRNGKeyArray, batch: int) -> Int[Array, " batch"]:
-        """The indices of `batch` examples, drawn with replacement."""
-        return jax.random.randint(key, (batch,), 0, self.inputs.shape[0])
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self.inputs.shape[0]
 
     def batch_loss(self, model: PyTree, batch: Int[Array, " batch"]) -> Float[Array, ""]:
         """The mean loss of the examples with these indices."""

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ...core import AbstractStepRule, Kind
-from ...rules import CrossEntropyTask, GradientDescent, RadiusLimit
+from ...rules import GradientDescent, RadiusLimit
 from ...training import train
-from ...two_layer import TwoLayerNetwork
+from ...two_layer import CrossEntropyTask, TwoLayerNetwork
 from .._system import AbstractSystem, Citation, Signature
 
 _STEPS = 200.0

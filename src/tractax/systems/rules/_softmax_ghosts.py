@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 from ...core import Kind
 from ...deep_linear import DeepLinear
 from ...rules import (
-    CrossEntropyTask,
     binary_ghost,
     binary_taylor_radius,
     cross_entropy_coefficients,
     logits_along,
     taylor_radius_bound,
 )
+from ...two_layer import CrossEntropyTask
 from .._system import AbstractSystem, Citation, Tolerance
 
 _ORDER = 120
