@@ -41,5 +41,5 @@ _tests = itertools.count(1)
 def forget_programs():
     """Compiled programs keep memory mapped, some 130 times a test, and Linux ends a process with 65,530 mappings."""
     yield
-    if next(_tests) % 200 == 0:
+    if next(_tests) % 350 == 0:
         jax.clear_caches()

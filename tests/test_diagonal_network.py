@@ -139,5 +139,5 @@ def test_refuses_what_it_does_not_cover(getkey):
         DiagonalLinear(jnp.ones(3), jnp.ones(2))
     with pytest.raises(ValueError, match="`targets` must have shape"):
         RegressionTask(jnp.ones((2, 3)), jnp.ones(3))
-    with pytest.raises(ValueError, match="too stiff"):
+    with pytest.raises(RuntimeError, match="too stiff"):
         _solution(0.01, depth=4).evaluate(1e6)

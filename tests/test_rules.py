@@ -106,3 +106,46 @@ def test_refuses_other_types():
         build(rule, 0.1, "sgd")
     with pytest.raises(ValueError, match=r"`batch_size` must be a whole number.*got 2.5"):
         build(rule, 0.1, batch_size=2.5)
+
+
+def test_scale_by_fan_in():
+    weights = [np.ones((3, 2)), np.full((4, 3), 0.2), np.full((1, 4), 0.3)]
+    model, task = DeepLinear(weights), LinearTask(TARGET)
+
+    def after(rate, transformation):
+        rule = tx.GradientDescent(rate, lambda r: optax.chain(optax.sgd(r), transformation), time_per_step=1.0)
+        return tx.train(model, task, rule, [1.0]).model.weights
+
+    hidden = tx.rules.scale_by_fan_in(lambda m: m.weights[1:2], base_fan_in=6)
+    gradient = jax.grad(task.loss)(model).weights
+    rates = jnp.asarray([0.1, 0.03])
+    many = jax.vmap(lambda rate: after(rate, hidden))(rates)
+    for i, scale in enumerate((1.0, 6 / 3, 1.0)):
+        expected = weights[i][None] - rates[:, None, None] * scale * gradient[i][None]
+        np.testing.assert_allclose(many[i], expected, rtol=1e-12)
+    # At the base width it does nothing.
+    same = after(0.1, tx.rules.scale_by_fan_in(lambda m: m.weights[1], base_fan_in=3))
+    np.testing.assert_allclose(same[1], weights[1] - 0.1 * gradient[1], rtol=1e-12)
+    with pytest.raises(ValueError, match="`base_fan_in` must be positive"):
+        tx.rules.scale_by_fan_in(lambda m: m.weights, base_fan_in=0)
+    for choice, message in ((lambda m: m.weights[1][0], r"an array of shape \(3,\)"), (lambda m: None, "None")):
+        with pytest.raises(ValueError, match=f"`hidden` must choose trainable matrices of the model; got {message}"):
+            after(0.1, tx.rules.scale_by_fan_in(choice))
+
+
+@pytest.mark.slow
+def test_steps_of_adam_per_fan_in_are_the_same_at_any_width():
+    def change(width, transformation):
+        keys, n = jax.random.split(jax.random.key(int(width)), 3), int(width)
+        sizes = ((n, 1), (n, n), (1, n))
+        model = DeepLinear([jax.random.normal(k, s) / s[1] ** 0.5 for k, s in zip(keys, sizes, strict=True)])
+        rule = tx.GradientDescent(1e-3, lambda rate: optax.chain(optax.adam(rate), transformation))
+        moved = tx.train(model, LinearTask(jnp.full((1, 1), 5.0)), rule, [1e-3]).model
+        features = (moved.weights[1] - model.weights[1]) @ model.weights[0]
+        return jnp.sqrt(jnp.mean(features**2))
+
+    per_fan_in = tx.rules.scale_by_fan_in(lambda m: m.weights[1], base_fan_in=20)
+    plain, even = (
+        tx.scaling(lambda n, t=t: change(n, t), (20, 80, 320)).exponent for t in (optax.identity(), per_fan_in)
+    )
+    assert float(plain) == pytest.approx(1.0, abs=0.1) and float(even) == pytest.approx(0.0, abs=0.1)

@@ -2,6 +2,7 @@
 
 import functools
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,10 +17,12 @@ from tractax.systems.teacher_student._soft_committee import noisy_case, plateau_
 from tractax.teacher_student import (
     CommitteeTask,
     OnlineSGD,
+    Overlaps,
     SoftCommittee,
     SoftCommitteeFlow,
     committees,
     noise_floor,
+    specialisation_rate,
     symmetric_plateau,
 )
 
@@ -83,6 +86,27 @@ def test_symmetric_plateau_is_at_rest(units):
     assert max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(speed)) < 1e-5 * eta
 
 
+def test_reference_rates_of_specialisation():
+    assert float(specialisation_rate(2)) == pytest.approx(0.0657498, abs=5e-8)
+    assert float(specialisation_rate(3, 0.1)) == pytest.approx(0.00461179, abs=5e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [2, 3])
+def test_specialisation_rate_is_an_eigenvalue(units):
+    overlaps, _ = symmetric_plateau(units)
+    model, teacher = committees(overlaps.student, overlaps.cross, jnp.eye(units), size=2 * units, key=jax.random.key(0))
+    eta = 1e-6
+    solution = SoftCommitteeFlow.from_model(model, CommitteeTask(teacher), OnlineSGD(eta, 2 * units), t1=1.0)
+    # One student grows towards one teacher, and away from another.
+    tilt = jnp.zeros((units, units)).at[:2, :2].set(jnp.asarray([[1.0, -1.0], [-1.0, 1.0]]))
+    tangent = Overlaps(jnp.zeros((units, units)), tilt, jnp.zeros(units))
+    speed = jax.jvp(lambda state: solution.vector_field(jnp.asarray(0.0), state), (overlaps,), (tangent,))[1]
+    rate = float(specialisation_rate(units, eta))
+    np.testing.assert_allclose(speed.cross, rate * tilt, atol=1e-5 * eta)
+    np.testing.assert_allclose(speed.student, 0.0, atol=1e-5 * eta)
+
+
 def test_specialisation_time():
     solution = SoftCommitteeFlow.from_model(*plateau_case(10), t1=600.0)
 
@@ -91,6 +115,33 @@ def test_specialisation_time():
         return float(cross[0, 0] - cross[0, 1]) - 0.3
 
     assert scipy.optimize.brentq(gap, 500, 600, xtol=1e-4) == pytest.approx(540.79, abs=0.006)
+
+
+@pytest.mark.slow
+def test_noise_floor_of_two_surplus_units_is_a_plateau():
+    student = np.diag([1.0, 0.01, 0.01])
+    model, teacher = overlapping(student, [[1.0], [0.0], [0.0]], size=4)
+    rule, task = OnlineSGD(0.05, 4), CommitteeTask(teacher, noise_scale=0.1)
+    control = diffrax.PIDController(rtol=1e-7, atol=1e-10)
+    options = {"solver": diffrax.Kvaerno5(), "stepsize_controller": control}
+    solution = SoftCommitteeFlow.from_model(model, task, rule, t1=1e6, **options)
+    scale = 0.05 * 0.1**2
+    assert float(noise_floor(0.05, 0.1, student=3, teacher=1)) / scale == pytest.approx(0.4102, abs=1e-4)
+    for t, error in ((1e4, 0.4260), (1e5, 0.4198), (1e6, 0.2311)):
+        assert float(solution.generalisation_error(t)) / scale == pytest.approx(error, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_surplus_units_do_no_harm_where_both_layers_learn():
+    draw = np.random.default_rng(4).normal(size=(4, 6)) * 0.6
+    model, teacher = overlapping(draw @ draw.T, draw[:, :2], size=6)
+    rule, task = OnlineSGD(0.1, 6, readout_rate=0.1), CommitteeTask(teacher, noise_scale=0.1)
+    control = diffrax.PIDController(rtol=1e-7, atol=1e-10)
+    options = {"solver": diffrax.Kvaerno5(), "stepsize_controller": control}
+    solution = SoftCommitteeFlow.from_model(model, task, rule, t1=3e4, **options)
+    needed, given = (float(noise_floor(0.1, 0.1, student=units, teacher=2)) for units in (2, 4))
+    assert float(solution.generalisation_error(3e4)) == pytest.approx(needed, rel=0.1)
+    assert given > 2.5 * needed
 
 
 @pytest.mark.slow
@@ -229,6 +280,8 @@ def test_refusals():
         OnlineSGD(0.1, 10, batch_size=0)
     with pytest.raises(ValueError, match="`student` must be at least `teacher`"):
         noise_floor(0.1, 0.1, student=1, teacher=2)
+    with pytest.raises(ValueError, match="`units` must be at least 2"):
+        specialisation_rate(1)
     with pytest.raises(ValueError, match="`units` must be at least 1"):
         symmetric_plateau(0)
     with pytest.raises(ValueError, match="could not be integrated"):

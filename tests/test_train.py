@@ -1,5 +1,7 @@
 """`train` against diffrax, SciPy, NumPy and optax by hand; what it records; derivatives, batches, compilation."""
 
+import functools
+
 import diffrax
 import equinox as eqx
 import jax
@@ -12,6 +14,7 @@ from toys import DESCENT, FLOW, MODEL, TASK, both_rules, regression
 
 import tractax as tx
 from tractax.deep_linear import DeepLinear, gaussian
+from tractax.rules import InertialFlow
 
 
 def product(model):
@@ -322,3 +325,30 @@ def test_batches_need_a_key_and_a_task_that_samples():
         tx.train(MODEL, regression(), rule, [1.0])
     with pytest.raises(ValueError, match=r"AbstractSampledTask\); got LinearTask"):
         tx.train(MODEL, TASK, rule, [1.0], key=jax.random.key(0))
+
+
+def test_observables_of_the_state():
+    momentum = tx.GradientDescent(0.05, functools.partial(optax.sgd, momentum=0.9))
+
+    def speed(t, state, objective):
+        params, (trace, *_) = state
+        return t, objective.loss(params), jnp.sqrt(sum(jnp.sum(v**2) for v in jax.tree.leaves(trace)))
+
+    seen = tx.train(MODEL, TASK, momentum, [0.05, 0.1], observe={"loss": TASK.loss, "state": tx.OfState(speed)}).observed
+    ts, losses, speeds = seen["state"]
+    np.testing.assert_allclose(ts, [0.05, 0.1], rtol=1e-12)
+    np.testing.assert_array_equal(losses, seen["loss"])
+    # After one step the momentum is the gradient at the start.
+    gradient = jax.grad(TASK.loss)(MODEL)
+    expected = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))
+    np.testing.assert_allclose(speeds[0], expected, rtol=1e-12)
+
+    flow = InertialFlow(0.5, 0.0)
+
+    def energy(t, state, objective):
+        kinetic = sum(jnp.sum(v**2) for v in jax.tree.leaves(state[1]))
+        return flow.mass * kinetic / 2 + objective.loss(flow.params(state))
+
+    # Without friction it is conserved.
+    kept = tx.train(MODEL, TASK, flow, [0.0, 1.0, 3.0], observe=tx.OfState(energy)).observed
+    np.testing.assert_allclose(kept, TASK.loss(MODEL), rtol=1e-7)

@@ -25,6 +25,7 @@ from .core import AbstractStepRule as AbstractStepRule
 from .core import AbstractTask as AbstractTask
 from .core import Assumption as Assumption
 from .core import Objective as Objective
+from .core import OfState as OfState
 from .core import Trajectory as Trajectory
 from .rules import GradientDescent as GradientDescent
 from .rules import GradientFlow as GradientFlow

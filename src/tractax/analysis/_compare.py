@@ -78,9 +78,7 @@ def difference(x: PyTree, y: PyTree, ts: Float[Array, " times"]) -> Comparison:
     for first, second in shapes:
         if first != second:
             raise ValueError(f"`a` and `b` must have observables of the same shapes; got {first} and {second}.")
-    absolute = jax.tree.map(lambda p, q: _norms(p - q), x, y)
-    relative = jax.tree.map(_relative, absolute, x, y)
-    return Comparison(ts, absolute, relative)
+    return Comparison(ts, *_errors(x, y))
 
 
 def _values(path: diffrax.AbstractPath, ts: Float[Array, " times"]) -> PyTree:
@@ -96,6 +94,12 @@ def _values(path: diffrax.AbstractPath, ts: Float[Array, " times"]) -> PyTree:
 @eqx.filter_jit
 def _evaluate(path: diffrax.AbstractPath, ts: Float[Array, " times"]) -> PyTree:
     return eqx.filter_vmap(path.evaluate)(ts)
+
+
+@jax.jit
+def _errors(x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
+    absolute = jax.tree.map(lambda p, q: _norms(p - q), x, y)
+    return absolute, jax.tree.map(_relative, absolute, x, y)
 
 
 def _norms(x: Array) -> Float[Array, " times"]:

@@ -6,6 +6,7 @@ from ._assumption import relative_norm as relative_norm
 from ._assumption import tolerance_for as tolerance_for
 from ._checks import as_float_array as as_float_array
 from ._checks import check_finite as check_finite
+from ._checks import check_fraction as check_fraction
 from ._checks import check_key as check_key
 from ._checks import check_matrix as check_matrix
 from ._checks import check_positive as check_positive
@@ -14,6 +15,7 @@ from ._checks import check_times as check_times
 from ._checks import concrete as concrete
 from ._checks import require as require
 from ._files import whole_file as whole_file
+from ._of_state import OfState as OfState
 from ._reduced_flow import AbstractReducedFlow as AbstractReducedFlow
 from ._reduced_flow import FlowPath as FlowPath
 from ._reduced_flow import integrate_flow as integrate_flow

@@ -6,9 +6,10 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ._checks import concrete
+from ._checks import concrete, look
 
 _T = TypeVar("_T")
 
@@ -28,9 +29,9 @@ class Assumption(eqx.Module):
     tolerance: float = eqx.field(static=True)
 
     @property
-    def holds(self) -> Bool[Array, ""]:
+    def holds(self) -> Bool[Array, ""] | np.bool_:
         """Whether the violation is within the tolerance (a NaN is not)."""
-        return self.violation <= self.tolerance
+        return look(self.violation) <= self.tolerance
 
     def __str__(self) -> str:
         verdict = "holds" if bool(self.holds) else "FAILS"
@@ -49,7 +50,7 @@ def enforce(value: _T, theory: str, assumptions: Sequence[Assumption]) -> _T:
         arrays, static = eqx.partition(value, eqx.is_array)
         for a in assumptions:
             message = f"{theory} does not apply: {a.name} is violated beyond {a.tolerance:.1g}. {advice}"
-            arrays = eqx.error_if(arrays, ~a.holds, message)
+            arrays = eqx.error_if(arrays, jnp.logical_not(a.holds), message)
         return eqx.combine(arrays, static)
     failed = [str(a) for a in assumptions if not bool(a.holds)]
     if failed:
@@ -57,6 +58,7 @@ def enforce(value: _T, theory: str, assumptions: Sequence[Assumption]) -> _T:
     return value
 
 
+@jax.jit
 def relative_norm(x: Array, reference: Array) -> Float[Array, ""]:
     """‖x‖ / ‖reference‖ (Frobenius), and 0 where both vanish."""
     top, bottom = jnp.linalg.norm(jnp.ravel(x)), jnp.linalg.norm(jnp.ravel(reference))

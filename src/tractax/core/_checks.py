@@ -94,16 +94,25 @@ def check_positive(name: str, x: Any, *, zero: bool = False) -> Array:
     return require(x, (seen >= 0 if zero else seen > 0).all(), f"`{name}` must be {bound}; got {_show(seen)}.")
 
 
+def check_fraction(name: str, x: Any, *, zero: bool = True) -> Array:
+    """`x` as a float array of at least zero (above it with `zero=False`) and below one: a momentum, a decay rate."""
+    x = check_positive(name, x, zero=zero)
+    seen = look(x)
+    return require(x, (seen < 1).all(), f"`{name}` must lie below 1; got {_show(seen)}.")
+
+
 def check_psd(name: str, x: Any, size: int | None = None) -> Array:
     """`x` as a symmetric positive semi-definite matrix up to rounding, or an error naming `name`."""
     x = check_matrix(name, x, (size, size))
     if x.shape[0] != x.shape[1]:
         raise ValueError(f"`{name}` must be square; got shape {x.shape}.")
-    scale = jnp.max(jnp.abs(x))
-    rounding = 100 * x.shape[0] * jnp.finfo(x.dtype).eps * scale
-    asymmetry = jnp.max(jnp.abs(x - x.T))
+    seen = look(x)
+    # Known values go to NumPy, which compiles nothing.
+    xp = np if isinstance(seen, np.ndarray) else jnp
+    rounding = 100 * x.shape[0] * jnp.finfo(x.dtype).eps * abs(seen).max()
+    asymmetry = abs(seen - seen.T).max()
     x = require(x, asymmetry <= rounding, f"`{name}` must be symmetric; ‖x − xᵀ‖ reaches {_show(asymmetry)}.")
-    lowest = jnp.linalg.eigvalsh(x)[0]
+    lowest = xp.linalg.eigvalsh(seen)[0]
     message = f"`{name}` must be positive semi-definite; its lowest eigenvalue is {_show(lowest)}."
     return require(x, lowest >= -rounding, message)
 

@@ -1,7 +1,7 @@
 """What theory says: a function of time."""
 
 import abc
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import diffrax
 import equinox as eqx
@@ -30,7 +30,7 @@ class AbstractSolution(diffrax.AbstractPath, Generic[_State]):
 
     kind: eqx.AbstractClassVar[Kind]
     t0: ClassVar[float] = 0.0
-    t1: ClassVar[float] = float("inf")
+    t1: ClassVar[Any] = float("inf")
 
     @abc.abstractmethod
     def state(self, t: Float[Array, ""]) -> _State:
@@ -63,7 +63,7 @@ class AbstractSolution(diffrax.AbstractPath, Generic[_State]):
 
         **Raises:**
 
-        `ValueError` if a time is negative, NaN, or not a scalar.
+        `ValueError` if a time is negative, NaN, not a scalar, or beyond the horizon `t1` of a solution that has one.
         """
         del left
         if t1 is not None:
@@ -76,4 +76,15 @@ class AbstractSolution(diffrax.AbstractPath, Generic[_State]):
         if not jnp.issubdtype(t.dtype, jnp.floating):
             t = t.astype(jnp.result_type(float))
         t = require(t, t >= 0, f"`t0` must be a time, t >= 0; got {t0}.")
-        return self.state(t)
+        if not isinstance(self.t1, float):
+            # A multiple of a time step may differ from it by rounding.
+            last = self.t1 * (1 + 4 * jnp.finfo(self.t1.dtype).eps)
+            message = f"`t0` must not exceed t1, the horizon of {type(self).__name__}; from_model takes a longer one."
+            t = require(t, t.astype(last.dtype) <= last, message)
+        return _state(self, t)
+
+
+@eqx.filter_jit
+def _state(solution: AbstractSolution[_State], t: Float[Array, ""]) -> _State:
+    # One program, also for those who call `evaluate` outside of `jax.jit`.
+    return solution.state(t)

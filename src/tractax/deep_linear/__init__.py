@@ -62,6 +62,7 @@ from ._saddle_to_saddle import dependence_violation as dependence_violation
 from ._saddle_to_saddle import hidden_units as hidden_units
 from ._saddle_to_saddle import unit_dependences as unit_dependences
 from ._sgd_stability import ThresholdBounds as ThresholdBounds
+from ._sgd_stability import batch_noise as batch_noise
 from ._sgd_stability import per_example_gradients as per_example_gradients
 from ._sgd_stability import sgd_growth as sgd_growth
 from ._sgd_stability import sgd_l1_bound as sgd_l1_bound

@@ -135,6 +135,7 @@ class LambdaBalancedRiccati(AbstractLinearSolution):
         )
 
     @property
+    @eqx.filter_jit
     def generic(self) -> Float[Array, ""]:
         """How far the start is from the way to a saddle, relative to its size: 0 on it.
 
@@ -169,6 +170,7 @@ class LambdaBalancedRiccati(AbstractLinearSolution):
         moved = jnp.exp(jnp.minimum(f, 0.0) * t)[:, None] * grown
         return self._blocks(moved, jnp.diag(units**2) + grown.T @ (weight[:, None] * grown))
 
+    @eqx.filter_jit
     def limit(self) -> Correlations:
         """The correlations as t → ∞: the best map of rank `hidden`, unless the flow starts on the way to a saddle.
 

@@ -2,20 +2,25 @@ r"""At which learning rate stochastic gradient descent leaves an interpolating m
 
 Set-up. A model with one output, at parameters $\theta_*$ that fit all $n$ examples exactly; loss
 $\tfrac1{2n}\sum_i(y_i - f(x_i))^2$. With the gradients $a_i = \partial f(x_i)/\partial\theta$ the Hessian is
-$H = \tfrac1n\sum_i a_ia_i^\top$. One step of SGD with learning rate $\eta$ on a batch of $B$ examples, drawn with
-replacement, moves a small displacement $\delta$ from the minimum by $\delta\leftarrow(I - \tfrac\eta B\sum_{i\in
-\text{batch}}a_ia_i^\top)\,\delta$. Hence its second moment $C = \mathbb E[\delta\delta^\top]$ obeys, exactly,
+$H = \tfrac1n\sum_i a_ia_i^\top$. One step of SGD with learning rate $\eta$ on a batch of $B$ examples moves a small
+displacement $\delta$ from the minimum by $\delta\leftarrow(I - \tfrac\eta B\sum_{i\in\text{batch}}a_ia_i^\top)\,\delta$.
+Hence its second moment $C = \mathbb E[\delta\delta^\top]$ obeys, exactly,
 
 $$C \leftarrow C - \eta\,(HC + CH) + \eta^2\,D_B(C), \qquad
-D_B(C) = \tfrac1B\,\tfrac1n\sum_i a_ia_i^\top C\,a_ia_i^\top + \bigl(1 - \tfrac1B\bigr)\,HCH.$$
+D_B(C) = c_B\,\tfrac1n\sum_i a_ia_i^\top C\,a_ia_i^\top + (1 - c_B)\,HCH,$$
+
+with $c_B = 1/B$ for batches drawn with replacement, $c_B = (n - B)/(B(n - 1))$ without.
 
 This map preserves positive matrices, so its largest eigenvalue is its spectral radius. On the range of $H$ (the minimum
 is flat in all other directions, where nothing moves) it is a contraction below the threshold
 
 $$\eta^* = \min_C \frac{2\operatorname{tr}\,CHC}{\operatorname{tr}\,C\,D_B(C)},$$
 
-a generalised eigenvalue problem over symmetric matrices. Full-batch descent is $B\to\infty$, with $\eta^* =
+a generalised eigenvalue problem over symmetric matrices. Full-batch descent is $c_B = 0$, with $\eta^* =
 2/\lambda_{\max}(H)$. Time is counted in steps.
+
+Evaluation. In the eigenbasis of $H$ the problem has as many rows as $H$ has rank, at most the number of examples;
+$D_B$ is applied to a matrix without being formed, at the cost of two products of a matrix of gradients.
 
 Stability is meant in mean square. A single run may stay near the minimum above $\eta^*$: rare runs carry the mean.
 
@@ -25,14 +30,11 @@ Source: Wu and Su 2023, arXiv 2305.17490.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import check_matrix, check_positive, require
-
-# Symmetric matrices of this size have 1830 free entries; a dense eigenproblem of that size takes seconds.
-_LARGEST = 60
+from ._leading_matrix import leading_matrix
 
 
 def per_example_gradients(model: PyTree, inputs: Float[ArrayLike, "examples in"]) -> Float[Array, "examples parameters"]:
@@ -52,6 +54,11 @@ def per_example_gradients(model: PyTree, inputs: Float[ArrayLike, "examples in"]
     `ValueError` if the model returns more than one number.
     """
     inputs = check_matrix("inputs", inputs)
+    return _gradients(model, inputs)
+
+
+@eqx.filter_jit
+def _gradients(model: PyTree, inputs: Array) -> Array:
     params, static = eqx.partition(model, eqx.is_inexact_array)
     flat, unravel = ravel_pytree(params)
 
@@ -69,6 +76,8 @@ def sgd_moment_step(
     moment: Float[ArrayLike, "parameters parameters"],
     learning_rate: ArrayLike,
     batch_size: int | None = None,
+    *,
+    replace: bool = True,
 ) -> Float[Array, "parameters parameters"]:
     r"""The second moment of the displacement after one step, from that before it.
 
@@ -77,14 +86,15 @@ def sgd_moment_step(
     - `gradients`: $a_i$ at the minimum, one row for each example, as `per_example_gradients` returns them.
     - `moment`: $C = \mathbb E[\delta\delta^\top]$; only its symmetric part counts.
     - `learning_rate`: $\eta$.
-    - `batch_size`: $B$, examples drawn with replacement; `None` for the full loss.
+    - `batch_size`: $B$; `None` for the full loss.
+    - `replace`: whether the examples of a batch are drawn with replacement.
     """
     a = check_matrix("gradients", gradients)
     moment = check_matrix("moment", moment, (a.shape[1], a.shape[1])).astype(a.dtype)
     moment = (moment + moment.T) / 2
     eta = check_positive("learning_rate", learning_rate).astype(a.dtype)
-    noise = _noise(batch_size)
     n = a.shape[0]
+    noise = batch_noise(batch_size, n, replace=replace)
     projected = a @ moment
     drift = a.T @ projected / n
     powers = jnp.sum(projected * a, axis=1)
@@ -94,7 +104,11 @@ def sgd_moment_step(
 
 
 def sgd_growth(
-    gradients: Float[ArrayLike, "examples parameters"], learning_rate: ArrayLike, batch_size: int | None = None
+    gradients: Float[ArrayLike, "examples parameters"],
+    learning_rate: ArrayLike,
+    batch_size: int | None = None,
+    *,
+    replace: bool = True,
 ) -> Float[Array, ""]:
     r"""The factor by which $\mathbb E[\delta\delta^\top]$, and with it the mean loss, finally grows in every step.
 
@@ -102,51 +116,39 @@ def sgd_growth(
 
     **Arguments:**
 
-    - `gradients`: $a_i$ at the minimum, one row for each example; at most 60 examples or 60 parameters.
+    - `gradients`: $a_i$ at the minimum, one row for each example.
     - `learning_rate`: $\eta$.
-    - `batch_size`: $B$, examples drawn with replacement; `None` for the full loss.
+    - `batch_size`: $B$; `None` for the full loss.
+    - `replace`: whether the examples of a batch are drawn with replacement.
 
     **Raises:**
 
-    `ValueError` if there are too many examples and parameters, or all gradients vanish.
+    `ValueError` if all gradients vanish, or a batch without replacement is larger than the data.
     """
-    a = _check_gradients(gradients)
+    a = _check_nonzero(gradients)
     eta = check_positive("learning_rate", learning_rate).astype(a.dtype)
-    noise = _noise(batch_size)
-    pairs = _Pairs(jax.lax.stop_gradient(a))
-    step = jax.lax.stop_gradient(eta)
-    diagonal = 1 - step * pairs.sums + step**2 * (1 - noise) * pairs.products
-    matrix = jnp.diag(jnp.where(pairs.inside, diagonal, 0.0)) + step**2 * noise * pairs.fourth_moments()
-    c = pairs.symmetric(jnp.linalg.eigh(matrix)[1][:, -1])
-    # The eigenvalue is stationary in its eigenvector, so its quotient has the right derivative, and twice the digits.
-    first, second = _quadratic_forms(a @ pairs.basis, c, noise)
-    return 1 + (eta**2 * second - eta * first) / jnp.sum(c**2)
+    noise = batch_noise(batch_size, a.shape[0], replace=replace)
+    return _found(*_largest_growth(a, eta, jnp.asarray(noise, a.dtype), noise == 0))
 
 
-def sgd_threshold(gradients: Float[ArrayLike, "examples parameters"], batch_size: int | None = None) -> Float[Array, ""]:
+def sgd_threshold(
+    gradients: Float[ArrayLike, "examples parameters"], batch_size: int | None = None, *, replace: bool = True
+) -> Float[Array, ""]:
     r"""$\eta^*$, the largest learning rate at which SGD is stable in mean square; exact.
 
     **Arguments:**
 
-    - `gradients`: $a_i$ at the minimum, one row for each example; at most 60 examples or 60 parameters.
-    - `batch_size`: $B$, examples drawn with replacement; `None` for the full loss, with the threshold
-      $2/\lambda_{\max}(H)$.
+    - `gradients`: $a_i$ at the minimum, one row for each example.
+    - `batch_size`: $B$; `None` for the full loss, with the threshold $2/\lambda_{\max}(H)$.
+    - `replace`: whether the examples of a batch are drawn with replacement.
 
     **Raises:**
 
-    `ValueError` if there are too many examples and parameters, or all gradients vanish.
+    `ValueError` if all gradients vanish, or a batch without replacement is larger than the data.
     """
-    a = _check_gradients(gradients)
-    noise = _noise(batch_size)
-    pairs = _Pairs(jax.lax.stop_gradient(a))
-    sums = jnp.where(pairs.inside, pairs.sums, 1.0)
-    scale = jnp.where(pairs.inside, 1 / jnp.sqrt(sums), 0.0)
-    matrix = jnp.diag((1 - noise) * pairs.products / sums) + noise * (
-        scale[:, None] * pairs.fourth_moments() * scale[None, :]
-    )
-    c = pairs.symmetric(scale * jnp.linalg.eigh(matrix)[1][:, -1])
-    first, second = _quadratic_forms(a @ pairs.basis, c, noise)
-    return first / second
+    a = _check_nonzero(gradients)
+    noise = batch_noise(batch_size, a.shape[0], replace=replace)
+    return _found(*_least_threshold(a, jnp.asarray(noise, a.dtype), noise == 0))
 
 
 class ThresholdBounds(eqx.Module):
@@ -154,9 +156,9 @@ class ThresholdBounds(eqx.Module):
 
     **Attributes:**
 
-    - `moments`: $2\operatorname{tr}H\,/\,(\tfrac1B\mathbb E\lVert a\rVert^4 + (1 - \tfrac1B)\operatorname{tr}H^2)$;
+    - `moments`: $2\operatorname{tr}H\,/\,(c_B\,\mathbb E\lVert a\rVert^4 + (1 - c_B)\operatorname{tr}H^2)$;
       at $B = 1$ attained exactly if all gradients have one length.
-    - `trace`: $2B/\operatorname{tr}H$, never below `moments`; infinite for the full loss.
+    - `trace`: $2\,/\,\operatorname{tr}H\,(c_B + (1 - c_B)/\operatorname{rank}H)$, never below `moments`.
     - `full_batch`: $2/\lambda_{\max}(H)$, the threshold of gradient descent.
     """
 
@@ -166,24 +168,26 @@ class ThresholdBounds(eqx.Module):
 
 
 def sgd_threshold_bounds(
-    gradients: Float[ArrayLike, "examples parameters"], batch_size: int | None = None
+    gradients: Float[ArrayLike, "examples parameters"], batch_size: int | None = None, *, replace: bool = True
 ) -> ThresholdBounds:
     """Upper bounds on `sgd_threshold`, for any number of examples and parameters.
 
     **Arguments:**
 
     - `gradients`: $a_i$ at the minimum, one row for each example.
-    - `batch_size`: $B$, examples drawn with replacement; `None` for the full loss.
+    - `batch_size`: $B$; `None` for the full loss.
+    - `replace`: whether the examples of a batch are drawn with replacement.
     """
     a = _check_nonzero(gradients)
-    noise = _noise(batch_size)
     n, p = a.shape
+    noise = batch_noise(batch_size, n, replace=replace)
     powers = jnp.sum(a**2, axis=1)
     gram = (a @ a.T if n <= p else a.T @ a) / n
+    curvatures = jnp.linalg.eigvalsh(gram)
+    rank = jnp.sum(curvatures > max(n, p) * jnp.finfo(a.dtype).eps * curvatures[-1]).astype(a.dtype)
     trace = jnp.mean(powers)
     moments = 2 * trace / (noise * jnp.mean(powers**2) + (1 - noise) * jnp.sum(gram**2))
-    by_trace = jnp.full_like(trace, jnp.inf) if batch_size is None else 2 * batch_size / trace
-    return ThresholdBounds(moments, by_trace, 2 / jnp.linalg.eigvalsh(gram)[-1])
+    return ThresholdBounds(moments, 2 / (trace * (noise + (1 - noise) / rank)), 2 / curvatures[-1])
 
 
 def sgd_l1_bound(learning_rate: ArrayLike, batch_size: int) -> Float[Array, ""]:
@@ -197,44 +201,94 @@ def sgd_l1_bound(learning_rate: ArrayLike, batch_size: int) -> Float[Array, ""]:
     - `learning_rate`: $\eta$.
     - `batch_size`: $B$, examples drawn with replacement.
     """
-    _noise(batch_size)
+    batch_noise(batch_size, 1)
     return batch_size / (2 * check_positive("learning_rate", learning_rate))
 
 
-class _Pairs:
-    """Symmetric matrices on the range of H, in the orthonormal basis made of pairs of its eigenvectors."""
+def batch_noise(batch_size: int | None, examples: int, *, replace: bool = True) -> float:
+    """$c_B$, the share of one example's noise that is left in the mean of a batch."""
+    if batch_size is None:
+        return 0.0
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size}."
+        )
+    if replace:
+        return 1 / batch_size
+    if batch_size > examples:
+        raise ValueError(f"`batch_size` must be at most the {examples} examples without replacement; got {batch_size}.")
+    return (examples - batch_size) / (batch_size * max(examples - 1, 1))
+
+
+class _Modes:
+    """Symmetric matrices on the range of H, in its eigenbasis."""
 
     def __init__(self, a: Array):
         n, p = a.shape
-        left, s, vt = jnp.linalg.svd(a / jnp.sqrt(n).astype(a.dtype), full_matrices=False)
+        left, s, vt = jnp.linalg.svd(a, full_matrices=False)
         kept = s > max(n, p) * jnp.finfo(a.dtype).eps * s[0]
         s = jnp.where(kept, s, 0.0)
-        rows, columns = np.triu_indices(s.shape[0])
-        self.rows, self.columns = rows, columns
-        self.basis = vt.T
-        self.inside = kept[rows] & kept[columns]
-        self.sums = s[rows] ** 2 + s[columns] ** 2
-        self.products = s[rows] ** 2 * s[columns] ** 2
-        self.weights = jnp.where(rows == columns, 1.0, jnp.sqrt(2.0)).astype(a.dtype)
-        coordinates = left * s[None, :]
-        # Entries of a aᵀ, each over √n already twice: one more √n makes their Gram matrix a mean.
-        self.features = jnp.sqrt(n).astype(a.dtype) * (
-            coordinates[:, rows] * coordinates[:, columns] * self.weights[None, :]
-        )
+        self.examples, self.curvatures = left * s[None, :], s**2 / n
+        self.basis, self.kept = vt.T, kept
+        self.inside = kept[:, None] & kept[None, :]
+        self.sums = self.curvatures[:, None] + self.curvatures[None, :]
+        self.identity = jnp.diag(kept.astype(a.dtype))
 
-    def fourth_moments(self) -> Array:
-        """The matrix of C ↦ mean of a aᵀ C a aᵀ."""
-        return self.features.T @ self.features
+    def along(self, mode: Array) -> Array:
+        """The displacement along one eigenvector."""
+        return jnp.diag(jax.nn.one_hot(mode, self.kept.shape[0], dtype=self.curvatures.dtype))
 
-    def symmetric(self, coordinates: Array) -> Array:
-        """The matrix with these coordinates."""
-        size = self.basis.shape[1]
-        half = jnp.zeros((size, size), coordinates.dtype)
-        half = half.at[self.rows, self.columns].set(coordinates * self.weights / 2)
-        return half + half.T
+    def diffusion(self, c: Array, noise: Array) -> Array:
+        """D_B(C)."""
+        x = self.examples
+        powers = jnp.sum(x @ c * x, axis=1)
+        single = (x * powers[:, None]).T @ x / x.shape[0]
+        return noise * single + (1 - noise) * self.curvatures[:, None] * c * self.curvatures[None, :]
 
 
-def _quadratic_forms(a: Array, c: Array, noise: float) -> tuple[Array, Array]:
+@eqx.filter_jit
+def _largest_growth(a: Array, eta: Array, noise: Array, full_batch: bool) -> tuple[Array, Array]:
+    """The growth, and whether its second moment was found."""
+    # In units of the largest entry, whose fourth power may underflow.
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
+    a, eta = a / size, eta * size**2
+    modes, step = _Modes(jax.lax.stop_gradient(a)), jax.lax.stop_gradient(eta)
+    if full_batch:
+        fastest = jnp.argmax(jnp.where(modes.kept, jnp.abs(1 - step * modes.curvatures), -1.0))
+        c, found = modes.along(fastest), jnp.asarray(True)
+    else:
+
+        def grow(c: Array) -> Array:
+            # One more than the growth, which is zero for what a single step removes altogether.
+            return (2 - step * modes.sums) * c + step**2 * modes.diffusion(c, noise)
+
+        c, found = leading_matrix(grow, modes.identity)
+    # The eigenvalue is stationary in its eigenvector, so its quotient has the right derivative, and twice the digits.
+    first, second = _quadratic_forms(a @ modes.basis, c, noise)
+    return 1 + (eta**2 * second - eta * first) / jnp.sum(c**2), found
+
+
+@eqx.filter_jit
+def _least_threshold(a: Array, noise: Array, full_batch: bool) -> tuple[Array, Array]:
+    """The threshold, and whether its second moment was found."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(a)))
+    a = a / size
+    modes = _Modes(jax.lax.stop_gradient(a))
+    if full_batch:
+        c, found = modes.along(jnp.argmax(modes.curvatures)), jnp.asarray(True)
+    else:
+        scale = jnp.where(modes.inside, 1 / jnp.sqrt(jnp.where(modes.inside, modes.sums, 1.0)), 0.0)
+        c, found = leading_matrix(lambda c: scale * modes.diffusion(scale * c, noise), modes.identity)
+        c = scale * c
+    first, second = _quadratic_forms(a @ modes.basis, c, noise)
+    return first / second / size**2, found
+
+
+def _found(value: Array, found: Array) -> Array:
+    return require(value, found, "`gradients` are too ill-conditioned: what grows fastest was not found.")
+
+
+def _quadratic_forms(a: Array, c: Array, noise: Array) -> tuple[Array, Array]:
     """tr C(HC + CH) and tr C D_B(C)."""
     n = a.shape[0]
     first = 2 * jnp.sum((a @ c) ** 2) / n
@@ -242,26 +296,6 @@ def _quadratic_forms(a: Array, c: Array, noise: float) -> tuple[Array, Array]:
     return first, noise * jnp.sum(jnp.diagonal(gram) ** 2) / n + (1 - noise) * jnp.sum(gram**2) / n**2
 
 
-def _noise(batch_size: int | None) -> float:
-    if batch_size is None:
-        return 0.0
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size}."
-        )
-    return 1 / batch_size
-
-
 def _check_nonzero(gradients: ArrayLike) -> Array:
     a = check_matrix("gradients", gradients)
     return require(a, jnp.any(a != 0), "`gradients` must not all vanish: the loss is then flat.")
-
-
-def _check_gradients(gradients: ArrayLike) -> Array:
-    a = _check_nonzero(gradients)
-    if min(a.shape) > _LARGEST:
-        raise ValueError(
-            f"`gradients` must have at most {_LARGEST} examples or at most {_LARGEST} parameters, since second moments "
-            f"grow with the square of the smaller number; got shape {a.shape}. See sgd_threshold_bounds."
-        )
-    return a

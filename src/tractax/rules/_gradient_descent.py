@@ -50,11 +50,12 @@ class GradientDescent(AbstractStepRule[optax.OptState]):
                 "`optimiser` must be an optax transformation or a function from a learning rate to one, such as "
                 f"optax.adam; got {optimiser!r}."
             )
+        batch_size = check_batch_size(batch_size)
         self.learning_rate = check_positive("learning_rate", learning_rate)
         step = learning_rate if time_per_step is None else time_per_step
         self.time_per_step = check_positive("time_per_step", step)
         self.optimiser = optimiser
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = batch_size
 
     def _transformation(self, params: PyTree) -> optax.GradientTransformation:
         if isinstance(self.optimiser, optax.GradientTransformation):

@@ -30,8 +30,8 @@ from ._parameter_moments import (
     ParameterMoments,
     QuadraticLoss,
     has_minimum,
-    quadratic_losses,
 )
+from ._quadratic_loss import quadratic_losses
 
 
 class OrnsteinUhlenbeck(AbstractParameterMoments):

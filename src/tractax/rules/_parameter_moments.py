@@ -1,14 +1,13 @@
 """Means over noise of the parameters of a model whose loss is quadratic: what several theories of noisy rules share."""
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ..core import AbstractSolution, AbstractTask, Assumption, relative_norm, tolerance_for
+from ..core import AbstractSolution, AbstractTask, Assumption, tolerance_for
+from ._quadratic_loss import loss_of_vector
 
 
 class ParameterMoments(eqx.Module):
@@ -120,28 +119,9 @@ class AbstractParameterMoments(AbstractSolution[ParameterMoments]):
         return self.quadratic.reduce(model)
 
 
-def loss_of_vector(
-    model: PyTree, loss: Callable[[PyTree], Array]
-) -> tuple[Float[Array, " parameters"], Callable[[Array], Array]]:
-    """A model's parameters as a vector, and a loss, or several, as a function of such vectors."""
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(params)
-    return flat, lambda flat: loss(eqx.combine(unravel(flat), static))
-
-
 def keep(x: Array, kept: Array) -> Array:
     """`x` without the rounding where it vanishes, but with its derivative there."""
     return x + jax.lax.stop_gradient(jnp.where(kept, 0.0, -x))
-
-
-def quadratic_losses(name: str, model: PyTree, loss: Callable[[PyTree], Array]) -> Assumption:
-    """The assumption that second derivatives are the same elsewhere."""
-    flat, function = loss_of_vector(model, loss)
-    hessian = jax.hessian(function)
-    here = hessian(flat)
-    scale = 1 + jnp.sqrt(jnp.mean(flat**2))
-    elsewhere = hessian(flat + scale * jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
-    return Assumption(name, relative_norm(elsewhere - here, here), tolerance_for(flat))
 
 
 def has_minimum(quadratic: QuadraticLoss) -> Assumption:

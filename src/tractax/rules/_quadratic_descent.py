@@ -34,15 +34,8 @@ from ..core import (
 )
 from ._gradient_descent import GradientDescent
 from ._modified_flow import ModifiedFlow
-from ._parameter_moments import loss_of_vector, quadratic_losses
 from ._principal_flow import PrincipalFlow, log_ratio
-
-
-class QuadraticModes(eqx.Module):
-    """The gradient along the eigenvectors of the Hessian, shape `(parameters,)`, and the loss."""
-
-    gradient: Float[Array, " parameters"]
-    loss: Float[Array, ""]
+from ._quadratic_loss import QuadraticModes, SpectralLoss, quadratic_losses
 
 
 class QuadraticDescent(AbstractSolution[QuadraticModes]):
@@ -87,18 +80,16 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
         `ValueError` for another rule, or a loss that is not quadratic.
         """
         rule = _check_rule(rule)
-        flat, loss = loss_of_vector(model, task.loss)
-        curvatures, directions = jnp.linalg.eigh(jax.hessian(loss)(flat))
-        value, gradient = jax.value_and_grad(loss)(flat)
-        curvatures, gradient = _without_rounding(curvatures, directions.T @ gradient)
-        rate = rule.learning_rate.astype(flat.dtype)
+        quadratic = SpectralLoss.about(model, task, jnp.zeros(()))
+        dtype = quadratic.curvatures.dtype
+        rate = rule.learning_rate.astype(dtype)
         solution = cls(
             task=task,
-            curvatures=curvatures,
-            directions=directions,
-            initial=QuadraticModes(gradient, value),
+            curvatures=quadratic.curvatures,
+            directions=quadratic.directions,
+            initial=quadratic.initial,
             learning_rate=rate,
-            time_per_step=rule.time_per_step.astype(flat.dtype) if isinstance(rule, GradientDescent) else rate,
+            time_per_step=rule.time_per_step.astype(dtype) if isinstance(rule, GradientDescent) else rate,
             order=rule.order if isinstance(rule, ModifiedFlow) else None,
         )
         return enforce(solution, cls.__name__, cls.assumptions(model, task, rule)) if check else solution
@@ -187,7 +178,9 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
 
 
 def _check_rule(rule: AbstractRule | None) -> GradientDescent | ModifiedFlow | PrincipalFlow:
-    if isinstance(rule, ModifiedFlow | PrincipalFlow):
+    if isinstance(rule, ModifiedFlow):
+        return require(rule, rule.weight_decay == 0, "`rule` must have no weight decay for QuadraticDescent.")
+    if isinstance(rule, PrincipalFlow):
         return rule
     if isinstance(rule, GradientDescent) and rule.optimiser is optax.sgd and rule.batch_size is None:
         return rule
@@ -195,11 +188,3 @@ def _check_rule(rule: AbstractRule | None) -> GradientDescent | ModifiedFlow | P
         "`rule` must be tx.GradientDescent with optax.sgd on the full loss, tx.rules.ModifiedFlow or "
         f"tx.rules.PrincipalFlow for QuadraticDescent; got {rule!r}."
     )
-
-
-def _without_rounding(curvatures: Array, gradient: Array) -> tuple[Array, Array]:
-    """Flat directions are flat, and have no gradient, if only rounding says otherwise."""
-    rounding = 10 * curvatures.size * jnp.finfo(curvatures.dtype).eps
-    flat = jnp.abs(curvatures) <= rounding * jnp.max(jnp.abs(curvatures))
-    still = flat & (jnp.abs(gradient) <= rounding * jnp.linalg.norm(gradient))
-    return jnp.where(flat, 0.0, curvatures), jnp.where(still, 0.0, gradient)

@@ -49,9 +49,8 @@ from ._parameter_moments import (
     QuadraticLoss,
     has_minimum,
     keep,
-    loss_of_vector,
-    quadratic_losses,
 )
+from ._quadratic_loss import loss_of_vector, quadratic_losses
 from ._sgd_flow import SGDFlow
 
 # Second moments of this many parameters are 465 numbers, and maps between them matrices of that size.

@@ -1,11 +1,13 @@
 """∫₀ᵗ e^{-r s} ds."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._exprel import exprel
 
 
+@jax.jit
 def decay_integral(r: ArrayLike, t: ArrayLike) -> Float[Array, "..."]:
     """$\\int_0^t e^{-rs}\\,ds = (1 - e^{-rt})/r$: the time that a process decaying at rate `r` effectively had.
 

@@ -65,6 +65,7 @@ from ._partial_trace import partial_trace_overlap as partial_trace_overlap
 from ._partial_trace import partial_trace_variance as partial_trace_variance
 from ._perceptron_task import PerceptronTask as PerceptronTask
 from ._plateau import noise_floor as noise_floor
+from ._plateau import specialisation_rate as specialisation_rate
 from ._plateau import symmetric_plateau as symmetric_plateau
 from ._plrnn import PLRNN as PLRNN
 from ._plrnn import AbstractPLRNN as AbstractPLRNN

@@ -2,9 +2,11 @@ r"""What is known in closed form about soft committee machines with the error fu
 
 A student of $K$ units and a teacher of $M$, all readouts one, orthonormal teacher units, only the first layer trained.
 The unspecialised plateau ($K = M$, $\eta\to0$, no noise): every unit of the student imitates every unit of the teacher
-equally well. The noise floor: with noisy answers and a fixed rate, weights keep fluctuating after learning.
+equally well, until small differences have grown. The noise floor: with noisy answers and a fixed rate, weights keep
+fluctuating after learning.
 
-Source: Saad and Solla 1995, Phys. Rev. E 52, 4225 (plateau); Goldt et al. 2019, arXiv 1906.08632 (noise floor).
+Source: Saad and Solla 1995, Phys. Rev. E 52, 4225 (plateau); Goldt et al. 2019, arXiv 1906.08632 (noise floor). The
+closed form of the rate of specialisation is derived here.
 """
 
 import jax.numpy as jnp
@@ -37,6 +39,28 @@ def symmetric_plateau(units: int) -> tuple[Overlaps, Float[Array, ""]]:
     ones = jnp.ones((units, units))
     overlaps = Overlaps(ones / (2 * units - 1), ones / (units * (2 * units - 1)) ** 0.5, jnp.ones(units))
     return overlaps, jnp.asarray(units / np.pi * (np.pi / 6 - units * np.arcsin(1 / (2 * units))))
+
+
+def specialisation_rate(units: int, learning_rate: ArrayLike = 1.0) -> Float[Array, ""]:
+    r"""The rate at which units of $K = M$ grow apart on the plateau, at small learning rate.
+
+    $\lambda = \tfrac{2\eta}\pi\,K\,(2K+1)^{-3/2}(2K-1)^{-1/2}$, for all differences of $R$ without a mean over students
+    or over teachers; $Q$ has no part in them. From differences of size $\delta$ the plateau lasts for about
+    $\ln(1/\delta)/\lambda$.
+
+    **Arguments:**
+
+    - `units`: $K$, at least 2.
+    - `learning_rate`: $\eta$, small.
+
+    **Raises:**
+
+    `ValueError` for a single unit, which has nothing to specialise in.
+    """
+    if units < 2:
+        raise ValueError(f"`units` must be at least 2; got {units}.")
+    eta = check_positive("learning_rate", learning_rate)
+    return 2 * eta / np.pi * units / ((2 * units + 1) ** 1.5 * (2 * units - 1) ** 0.5)
 
 
 def noise_floor(learning_rate: ArrayLike, noise_scale: ArrayLike, *, student: int, teacher: int) -> Float[Array, ""]:

@@ -50,11 +50,10 @@ def solve(
     """From a time and a state on: the trajectory, and the integration behind it."""
     t0, state = start
     t0 = jnp.asarray(t0, ts.dtype)
-    arrays_of, static = split(observer(observe), objective.model(rule.params(state)))
+    arrays_of, static = split(observer(observe), t0, state, rule.params(state), objective)
 
     def record(t: Any, state: PyTree, args: Objective) -> PyTree:
-        del t
-        return arrays_of(args.model(rule.params(state)))
+        return arrays_of(t, state, rule.params(state), args)
 
     problem = FlowProblem(
         terms=rule.terms(state, t0, ts[-1], key=key),

@@ -1,4 +1,4 @@
-"""Apply observables to a model inside a compiled loop, where only arrays can be carried."""
+"""Apply observables inside a compiled loop, where only arrays can be carried."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, PyTree
 
+from ..core import Objective, OfState
+
 
 def check_observe(observe: Any) -> None:
     """Observables are a function or a PyTree of functions."""
@@ -16,19 +18,26 @@ def check_observe(observe: Any) -> None:
         raise ValueError(f"`observe` must be a function of the model, or a PyTree of functions; got {observe!r}.")
 
 
-def observer(observe: PyTree[Callable]) -> Callable[[PyTree], Any]:
-    """One function from a PyTree of functions."""
-    if callable(observe):
-        return observe
-    return lambda model: jax.tree.map(lambda f: f(model), observe, is_leaf=callable)
+def observer(observe: PyTree[Callable]) -> Callable[[Any, PyTree, PyTree, Objective], Any]:
+    """One function, of time, state, parameters and objective, from a PyTree of functions."""
+
+    def observed(t: Any, state: PyTree, params: PyTree, objective: Objective) -> Any:
+        model = objective.model(params)
+
+        def one(function: Callable) -> Any:
+            return function(t, state, objective) if isinstance(function, OfState) else function(model)
+
+        return jax.tree.map(one, observe, is_leaf=callable)
+
+    return observed
 
 
-def split(function: Callable[[PyTree], Any], model: PyTree) -> tuple[Callable[[PyTree], Any], PyTree]:
-    """The part of an observable that returns arrays, and the constant rest of what it returns."""
-    static = eqx.filter(eqx.filter_eval_shape(function, model), _is_shape, inverse=True)
+def split(function: Callable, *first: Any) -> tuple[Callable, PyTree]:
+    """The part of an observer that returns arrays, and the constant rest of what it returns."""
+    static = eqx.filter(eqx.filter_eval_shape(function, *first), _is_shape, inverse=True)
 
-    def arrays_of(model: PyTree) -> PyTree:
-        return jax.tree.map(_as_inexact, eqx.filter(function(model), eqx.is_array_like))
+    def arrays_of(*now: Any) -> PyTree:
+        return jax.tree.map(_as_inexact, eqx.filter(function(*now), eqx.is_array_like))
 
     return arrays_of, static
 

@@ -31,8 +31,9 @@ def iterate(
     """A scan over the recorded times with a `while_loop` of steps between them."""
     if rule.random:
         check_key(key)
-    arrays_of, static = split(observer(observe), objective.model(params))
     time_per_step = rule.time_per_step.astype(ts.dtype)
+    first = (params, rule.init(params))
+    arrays_of, static = split(observer(observe), ts[0], first, params, objective)
     counts = jnp.rint(ts / time_per_step).astype(jnp.int32)
     if isinstance(adjoint, diffrax.ForwardMode):
         kind = {"kind": "lax"}
@@ -51,9 +52,10 @@ def iterate(
 
     def advance(carry, count):
         carry = eqxi.while_loop(lambda carry: carry[0] < count, body, carry, **kind)
-        return carry, arrays_of(objective.model(carry[1]))
+        step, params, state, _ = carry
+        return carry, arrays_of(step.astype(ts.dtype) * time_per_step, (params, state), params, objective)
 
-    start = (jnp.asarray(0, jnp.int32), params, rule.init(params), meter.init())
+    start = (jnp.asarray(0, jnp.int32), *first, meter.init())
     (step, params, _, progress), observed = jax.lax.scan(advance, start, counts)
     meter.close(progress)
     result = RESULTS.where(all_finite(params), RESULTS.successful, RESULTS.diverged)

@@ -56,6 +56,7 @@ def train(
     - `ts`: the times to record at, shape `(times,)`, non-negative and increasing, in units of flow time. A step rule
       records after the nearest whole number of steps, `round(t / rule.time_per_step)`.
     - `observe`: a function of the model, or a PyTree of them; `None` records the loss. Numbers are recorded as floats.
+      `tx.OfState(function)` sees the rule's whole state instead: Lyapunov functions, velocities, moments.
       Pass bound methods (`task.loss`, `solution.reduce`) or functions defined once, so that repeated calls reuse the
       compiled program.
     - `key`: a PRNG key, needed by random rules only.

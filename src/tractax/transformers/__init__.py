@@ -35,6 +35,9 @@ from ._massive_activation import CurveFit as CurveFit
 from ._massive_activation import MassiveActivationCurve as MassiveActivationCurve
 from ._massive_activation import activation_ratio as activation_ratio
 from ._massive_activation import fit_massive_activation as fit_massive_activation
+from ._multi_task_heads import MultiTaskHeads as MultiTaskHeads
+from ._multi_task_heads_task import MultiTaskHeadsTask as MultiTaskHeadsTask
+from ._multi_task_regression import MultiTaskRegression as MultiTaskRegression
 from ._next_token import NextTokenTask as NextTokenTask
 from ._random_covariance import random_covariance_limit as random_covariance_limit
 from ._rank_one_tensor import RankOneTensor as RankOneTensor

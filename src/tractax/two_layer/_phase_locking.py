@@ -19,7 +19,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..core import AbstractRule, AbstractSolution, Assumption, Kind, enforce, require
+from ..core import AbstractRule, AbstractSolution, Assumption, Kind, enforce
 from ..rules import check_flow
 from ._modular_modes import ModularModes, modes_of, modular_assumptions, modular_modes, orbits
 from ._modular_network import ModularNetwork
@@ -99,8 +99,6 @@ class PhaseLocking(AbstractSolution[ModeAmplitudes]):
     def state(self, t: Float[Array, ""]) -> ModeAmplitudes:
         """The modes at time `t`, until the first one diverges."""
         t = t.astype(self.time_constant.dtype)
-        message = "`t0` must not exceed t1, the horizon of PhaseLocking, at which the first mode diverges."
-        t = require(t, t <= self.t1, message)
         return ModeAmplitudes(*self.orbit(2 * t / (self.p * self.time_constant)))
 
     def vector_field(self, t: Float[Array, ""], state: ModeAmplitudes) -> ModeAmplitudes:

@@ -110,7 +110,7 @@ class SymmetricReLU(AbstractSolution):
         return _scaled(model, gain), LinearTask(cross, covariance, target_power=power), rule, gain
 
     @property
-    def t1(self) -> Any:  # pyright: ignore
+    def t1(self) -> Any:
         """The horizon: infinite, unless the linear theory has one."""
         return self.linear.t1 / self.gain
 

@@ -43,7 +43,7 @@ class ModifiedFlowSystem(AbstractSystem):
         if isinstance(rule, AbstractFlowRule):
             controller = diffrax.PIDController(rtol=1e-10, atol=1e-13)
             options = {"solver": diffrax.Tsit5(), "stepsize_controller": controller}
-        return train(model, task, rule, ts, observe=_flat, **options).observed
+        return train(model, task, rule, ts, observe=flat, **options).observed
 
     def drift(self, flow: AbstractFlowRule, rate: Any, ts: Float[Array, " times"]) -> Float[Array, " times"]:
         """The distance of the parameters from those of descent."""
@@ -85,5 +85,5 @@ class ModifiedFlowSystem(AbstractSystem):
         against.legend(fontsize=8, loc="lower right")
 
 
-def _flat(model: TwoLayerNetwork) -> Array:
+def flat(model: TwoLayerNetwork) -> Array:
     return ravel_pytree((model.first, model.second, model.bias))[0]

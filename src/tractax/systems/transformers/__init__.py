@@ -5,6 +5,7 @@ from ._knowledge_extraction import KnowledgeExtractionSystem
 from ._linear_self_attention import LinearSelfAttentionSystem
 from ._massive_activations import MassiveActivationsSystem
 from ._merged_linear_attention import MergedLinearAttentionSystem
+from ._multi_task_heads import MultiTaskHeadsSystem
 from ._rank_one_tensor import RankOneTensorSystem
 from ._scan_and_snap import ScanAndSnapSystem
 from ._scan_and_snap_law import ScanAndSnapLawSystem
@@ -24,6 +25,7 @@ SYSTEMS = (
     TwoTokenAttentionSystem(),
     BinaryMarkovSystem(),
     SoftmaxHeadsSystem(),
+    MultiTaskHeadsSystem(),
     KnowledgeExtractionSystem(),
     MassiveActivationsSystem(),
     TransformerStabilitySystem(),
