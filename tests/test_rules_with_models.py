@@ -17,10 +17,13 @@ from tractax.rules import (
     CurlDescent,
     HeavyBall,
     HeavyBallFlow,
+    HyperbolicEntropy,
     InertialFlow,
     LangevinFlow,
     LionK,
     LionKFlow,
+    MirrorDescent,
+    MirrorFlow,
     ModifiedFlow,
     Nesterov,
     NesterovFlow,
@@ -72,6 +75,7 @@ STEPS = {
     "spam": lambda rate: tx.GradientDescent(rate, spam),
     "lanton": lambda rate: tx.GradientDescent(rate, lanton),
     "reshuffled": lambda rate: ReshuffledDescent(rate, BATCHES),
+    "mirror": lambda rate: MirrorDescent(rate, HyperbolicEntropy()),
 }
 FLOWS = {
     "flow": lambda rate: tx.GradientFlow(time_constant=0.02 / rate, weight_decay=0.01),
@@ -89,6 +93,7 @@ FLOWS = {
     "sgd": lambda rate: SGDFlow(rate, examples=6, batch_size=3),
     "reshuffled": lambda rate: ReshuffledFlow(rate, BATCHES),
     "curl": lambda rate: CurlDescent((1.0, 1.0), time_constant=0.02 / rate),
+    "mirror": lambda rate: MirrorFlow(HyperbolicEntropy(), time_constant=0.02 / rate),
 }
 NEEDS_EXAMPLES = ("mini-batches", "reshuffled", "sgd")
 
