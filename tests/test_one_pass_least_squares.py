@@ -219,6 +219,27 @@ def test_single_runs_scatter_by_the_root_of_d():
     assert tx.scaling(deviations, [80.0, 160.0, 320.0]).contains(-0.5)
 
 
+@pytest.mark.slow
+def test_inputs_need_not_be_normal_in_the_limit():
+    class Signs(GaussianRegression):
+        def correlated(self, white):
+            return super().correlated(jnp.sign(white))
+
+    def deviations(size):
+        model, task, rule = one_pass_case(int(size), 0.5)
+        solution = OnePassLeastSquares.from_model(model, task, rule)
+        other = Signs(task.teacher, task.variances, task.noise_scale)
+
+        def deviation(key):
+            run = tx.train(model, other, rule, jnp.asarray([2.0]), observe=solution.reduce, key=key)
+            return run.observed.risk[0] / solution.evaluate(2.0).risk - 1
+
+        return tx.ensemble(deviation, jax.random.split(jax.random.key(0), 400))
+
+    law = tx.scaling(deviations, [80.0, 160.0, 320.0])
+    assert law.contains(-0.5) and float(law.errors[-1]) < 0.1
+
+
 def test_task_is_what_it_samples():
     solution = correlated(OnePassRecursion)
     task, model = solution.task, LinearModel(jnp.asarray([0.1, 0.3, -0.6]))
