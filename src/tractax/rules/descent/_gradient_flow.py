@@ -1,0 +1,102 @@
+"""Gradient flow: gradient descent in the limit of small steps."""
+
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from ...core import AbstractFlowRule, AbstractRule, Assumption, Objective, check_positive
+
+
+def _as_positive(x: Any) -> Array:
+    return check_positive("time_constant", x)
+
+
+def _as_decay(x: Any) -> Array:
+    return check_positive("weight_decay", x, zero=True)
+
+
+def _as_rates(x: Any) -> Array | None:
+    return None if x is None else check_positive("rates", x, zero=True)
+
+
+class GradientFlow(AbstractFlowRule[PyTree]):
+    r"""$\tau\,\dot\theta = -r\,(\nabla L(\theta) + \gamma\,\theta)$.
+
+    Time is continuous: $k$ steps of gradient descent with learning rate $\eta$ correspond to $t = \eta k$ at
+    $\tau = 1$.
+
+    **Arguments:**
+
+    - `time_constant`: $\tau > 0$, the unit in which time is measured.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$.
+    - `rates`: $r$, relative learning rates: `None` (all one), or one non-negative number for each trainable array, in
+      the order of `jax.tree.leaves`; `(0.1, 1.0)` slows down the first layer of a two-layer linear network.
+    """
+
+    time_constant: Float[Array, ""] = eqx.field(converter=_as_positive, default=1.0)
+    weight_decay: Float[Array, ""] = eqx.field(converter=_as_decay, default=0.0)
+    rates: Float[Array, " arrays"] | None = eqx.field(converter=_as_rates, default=None)
+    real_spectrum: ClassVar[bool] = True
+
+    def init(self, params: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return params
+
+    def params(self, state: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return state
+
+    def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
+        """The velocity of the parameters."""
+        del t
+        gradient = objective.gradient(params)
+        velocity = jax.tree.map(
+            lambda w, g: -(g + self.weight_decay.astype(g.dtype) * w) / self.time_constant.astype(g.dtype),
+            params,
+            gradient,
+        )
+        if self.rates is None:
+            return velocity
+        leaves, structure = jax.tree.flatten(velocity)
+        if self.rates.shape != (len(leaves),):
+            raise ValueError(
+                f"`rates` must hold one number for each of the {len(leaves)} trainable arrays of the model; "
+                f"got shape {self.rates.shape}."
+            )
+        scaled = [rate.astype(v.dtype) * v for rate, v in zip(self.rates, leaves, strict=True)]
+        return jax.tree.unflatten(structure, scaled)
+
+    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
+        """One `diffrax.ODETerm`."""
+        del state, t0, t1, key
+        return diffrax.ODETerm(self.vector_field)
+
+
+def check_flow(rule: AbstractRule | None, theory: str, *, rates: bool = False) -> GradientFlow:
+    """The rule of a theory, if it is gradient flow, or `GradientFlow()` for `None`.
+
+    **Arguments:**
+
+    - `rule`: what the user passed.
+    - `theory`: the name of the theory, for the error.
+    - `rates`: whether the theory knows relative rates of the arrays.
+
+    **Raises:**
+
+    `ValueError` for another rule, or for relative rates where the theory does not know them.
+    """
+    rule = GradientFlow() if rule is None else rule
+    if not isinstance(rule, GradientFlow):
+        raise ValueError(f"`rule` must be tx.GradientFlow for {theory}; got {type(rule).__name__}.")
+    if rule.rates is not None and not rates:
+        raise ValueError(f"`rule` must have equal rates for all layers for {theory}; got rates {rule.rates}.")
+    return rule
+
+
+def no_weight_decay(rule: GradientFlow) -> Assumption:
+    """The assumption that the flow has no weight decay."""
+    return Assumption("no weight decay", jnp.abs(rule.weight_decay), 0.0)

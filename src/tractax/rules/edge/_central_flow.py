@@ -1,0 +1,201 @@
+r"""Central flows: where descent goes on average, at the edge of stability.
+
+Gradient descent with learning rate $\eta$ is stable while the sharpness $S$, the largest eigenvalue of the Hessian, is
+below $2/\eta$. Beyond, it oscillates along the leading eigenvector $u$, and oscillations of variance $\sigma^2$ add
+$\tfrac12\sigma^2\nabla S$ to the mean gradient, which lowers the sharpness. The central flow takes just as much of it as
+keeps the sharpness at the edge,
+
+$$\dot\theta = -\big(\nabla L + \tfrac12\sigma^2\nabla S\big),\qquad
+\sigma^2 = \frac{2\,[\langle-\nabla L,\nabla S\rangle]_+}{\lVert\nabla S\rVert^2}\ \text{ at }S = \tfrac2\eta,\qquad
+\sigma^2 = 0\ \text{ below},$$
+
+with $\nabla S = \nabla^3L(u, u)$. Descent with a scalar RMSProp, $\nu\leftarrow\beta\nu + (1-\beta)\lVert g\rVert^2$,
+$\theta\leftarrow\theta - \eta g/\sqrt\nu$, has the edge $S = 2\sqrt\nu/\eta$ and follows
+
+$$\dot\theta = -\frac1{\sqrt\nu}\big(\nabla L + \tfrac12\sigma^2\nabla S\big),\qquad
+\dot\nu = \frac{1-\beta}{\beta\eta}\big(\lVert\nabla L\rVert^2 + S^2\sigma^2 - \nu\big).$$
+
+The field jumps where the edge is reached. Here the excess of the sharpness instead relaxes at the rate of one step: its
+growth is limited to $(2/\eta - S)/\eta$, which makes the field continuous, no stiffer than the flow already is, and keeps
+the edge where it holds.
+
+Assumes that one eigenvalue at a time is at the edge. The flow describes descent smoothed over its oscillations; no error
+bound is proven. Time: $t = \eta k$ after $k$ steps.
+
+Source: Cohen, Damian, Talwalkar, Kolter and Lee 2024 (arXiv 2410.24206).
+"""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from ...core import AbstractFlowRule, AbstractTask, Objective, check_fraction, check_positive
+from ._sharpness import check_iterations, leading_eigenpair
+
+
+class Oscillation(eqx.Module):
+    r"""What the central flow says about the oscillations around it.
+
+    **Attributes:**
+
+    - `sharpness`: $S$, the largest eigenvalue of the Hessian.
+    - `variance`: $\sigma^2$, of the parameters along its eigenvector; zero below the edge.
+    - `loss`: $L + \tfrac12S\sigma^2$, the mean loss of the oscillating iterates.
+    """
+
+    sharpness: Float[Array, "*times"]
+    variance: Float[Array, "*times"]
+    loss: Float[Array, "*times"]
+
+
+class CentralFlow(AbstractFlowRule[PyTree]):
+    r"""The flow that gradient descent of learning rate $\eta$ follows on average, below and at the edge of stability.
+
+    Compare it with the mean of `tx.GradientDescent(learning_rate)` over a window of steps, at the times $t = \eta k$.
+    Below the edge it is gradient flow. Started beyond, it falls to the edge within a few steps' time.
+
+    An evaluation takes one gradient, `iterations` Hessian-vector products, and one derivative of them.
+
+    **Arguments:**
+
+    - `learning_rate`: $\eta > 0$; may be an array under `vmap`.
+    - `iterations`: of Lanczos's method for the sharpness; at most the number of parameters are made.
+
+    **Raises:**
+
+    `ValueError` for a learning rate that is not positive, or fewer iterations than one.
+    """
+
+    learning_rate: Float[Array, ""]
+    iterations: int = eqx.field(static=True)
+
+    def __init__(self, learning_rate: ArrayLike, *, iterations: PyTree = 32):
+        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.iterations = check_iterations(iterations)
+
+    def init(self, params: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return params
+
+    def params(self, state: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return state
+
+    def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
+        """The velocity of the parameters."""
+        del t
+        edge = _Edge(params, objective, self.iterations)
+        return edge.unravel(-(edge.gradient + self._variance(edge) / 2 * edge.steepening))
+
+    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
+        """One `diffrax.ODETerm`."""
+        del state, t0, t1, key
+        return diffrax.ODETerm(self.vector_field)
+
+    def oscillation(self, model: PyTree, task: AbstractTask) -> Oscillation:
+        """The oscillations of descent where the flow passes this model.
+
+        **Arguments:**
+
+        - `model`: on the central flow. To record them, `observe=lambda model: rule.oscillation(model, task)`.
+        - `task`: the task that it is trained on.
+        """
+        params, static = eqx.partition(model, eqx.is_inexact_array)
+        edge = _Edge(params, Objective(task, static), self.iterations)
+        variance = self._variance(edge)
+        return Oscillation(edge.sharpness, variance, task.loss(model) + edge.sharpness * variance / 2)
+
+    def _variance(self, edge: "_Edge") -> Array:
+        eta = self.learning_rate.astype(edge.gradient.dtype)
+        growth = -edge.gradient @ edge.steepening + (edge.sharpness - 2 / eta) / eta
+        return _ratio(growth, edge.steepening @ edge.steepening / 2)
+
+
+class RMSPropState(eqx.Module):
+    r"""The parameters, and $\nu$, the running mean of the squared gradient."""
+
+    params: PyTree
+    second_moment: Float[Array, ""]
+
+
+class RMSPropCentralFlow(AbstractFlowRule[RMSPropState]):
+    r"""The flow that `scalar_rmsprop` follows on average, below and at the edge of stability.
+
+    Compare it with the mean of `tx.GradientDescent(learning_rate, optimiser)` over a window of steps, at the times
+    $t = \eta k$, with the finished transformation `optimiser = scalar_rmsprop(learning_rate, decay, initial=...)`.
+
+    **Arguments:**
+
+    - `learning_rate`: $\eta > 0$; may be an array under `vmap`.
+    - `decay`: $\beta$, between 0 and 1.
+    - `initial`: $\nu$ at time zero, positive.
+    - `iterations`: of Lanczos's method for the sharpness.
+
+    **Raises:**
+
+    `ValueError` for a learning rate or an initial value that is not positive, a decay outside $(0, 1)$, or fewer
+    iterations than one.
+    """
+
+    learning_rate: Float[Array, ""]
+    decay: Float[Array, ""]
+    initial: Float[Array, ""]
+    iterations: int = eqx.field(static=True)
+
+    def __init__(self, learning_rate: ArrayLike, decay: ArrayLike, initial: ArrayLike, *, iterations: PyTree = 32):
+        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.decay = check_fraction("decay", decay, zero=False)
+        self.initial = check_positive("initial", initial)
+        self.iterations = check_iterations(iterations)
+
+    def init(self, params: PyTree) -> RMSPropState:
+        """The parameters and the initial second moment."""
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        return RMSPropState(params, self.initial.astype(dtype))
+
+    def params(self, state: RMSPropState) -> PyTree:
+        """The parameters within the state."""
+        return state.params
+
+    def vector_field(self, t: Any, state: RMSPropState, objective: Objective) -> RMSPropState:
+        """The velocity of the state."""
+        del t
+        edge, nu = _Edge(state.params, objective, self.iterations), state.second_moment
+        eta, decay = (x.astype(edge.gradient.dtype) for x in (self.learning_rate, self.decay))
+        power, memory, root = edge.gradient @ edge.gradient, (1 - decay) / decay, jnp.sqrt(nu)
+        growth = -edge.gradient @ edge.steepening - memory * (power - nu) / eta**2
+        growth = growth + root / eta * (edge.sharpness - 2 * root / eta)
+        resistance = edge.steepening @ edge.steepening / 2 + memory * (edge.sharpness / eta) ** 2
+        variance = _ratio(growth, resistance)
+        velocity = edge.unravel(-(edge.gradient + variance / 2 * edge.steepening) / root)
+        return RMSPropState(velocity, memory / eta * (power + edge.sharpness**2 * variance - nu))
+
+    def terms(self, state: RMSPropState, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
+        """One `diffrax.ODETerm`."""
+        del state, t0, t1, key
+        return diffrax.ODETerm(self.vector_field)
+
+
+class _Edge:
+    """Gradient, sharpness and the gradient of the sharpness at given parameters, all as flat vectors."""
+
+    def __init__(self, params: PyTree, objective: Objective, iterations: int):
+        flat, self.unravel = ravel_pytree(params)
+
+        def gradient(w: Array) -> Array:
+            return jax.grad(lambda w: objective.loss(self.unravel(w)))(w)
+
+        self.gradient, product = jax.linearize(gradient, flat)
+        self.sharpness, u = leading_eigenpair(product, flat, iterations)
+        u = jax.lax.stop_gradient(u)
+        self.steepening = jax.jvp(lambda w: jax.jvp(gradient, (w,), (u,))[1], (flat,), (u,))[1]
+
+
+def _ratio(growth: Array, resistance: Array) -> Array:
+    """The variance that holds the growth of the sharpness; none if nothing of the loss depends on it."""
+    return jnp.where(resistance > 0, jnp.maximum(growth, 0.0) / jnp.where(resistance > 0, resistance, 1.0), 0.0)

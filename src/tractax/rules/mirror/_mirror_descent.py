@@ -1,0 +1,59 @@
+"""Mirror descent, of which exponentiated gradients are the best known case."""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from ...core import AbstractStepRule, Objective, check_positive
+from ..descent._batch_loss import check_batch_size, loss_seen
+from ._mirror_potential import AbstractMirrorPotential, check_potential
+
+
+class MirrorDescent(AbstractStepRule[None]):
+    r"""$\varphi'(\theta)\leftarrow\varphi'(\theta) - \eta\nabla L(\theta)$.
+
+    With `Entropy()`, $\theta\leftarrow\theta\,e^{-\eta\nabla L}$: exponentiated gradients. One step takes the flow time
+    $\eta$ of `MirrorFlow`.
+
+    **Arguments:**
+
+    - `learning_rate`: $\eta > 0$; may be an array under `vmap`.
+    - `potential`: $\varphi$.
+    - `batch_size`: `None` for the full loss, or the number of examples drawn afresh at each step.
+
+    **Raises:**
+
+    `ValueError` for a learning rate that is not positive, another kind of potential or an empty batch.
+    """
+
+    learning_rate: Float[Array, ""]
+    potential: AbstractMirrorPotential
+    batch_size: int | None = eqx.field(static=True)
+
+    def __init__(self, learning_rate: ArrayLike, potential: PyTree, *, batch_size: PyTree = None):
+        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.potential = check_potential(potential)
+        self.batch_size = check_batch_size(batch_size)
+
+    @property
+    def time_per_step(self) -> Float[Array, ""]:
+        r"""$\eta$."""
+        return self.learning_rate
+
+    @property
+    def random(self) -> bool:
+        """Whether a step draws a mini-batch."""
+        return self.batch_size is not None
+
+    def init(self, params: PyTree) -> None:
+        """Nothing to remember."""
+        self.potential.checked(params)
+
+    def step(self, params: PyTree, state: None, objective: Objective, *, key: PRNGKeyArray | None) -> tuple[PyTree, None]:
+        """One step."""
+        gradient = jax.grad(loss_seen(objective, self.batch_size, key))(params)
+
+        def moved(w: Array, gradient: Array) -> Array:
+            return self.potential.moved(w, -self.learning_rate.astype(w.dtype) * gradient)
+
+        return jax.tree.map(moved, params, gradient), state

@@ -1,0 +1,58 @@
+"""Mirror flow: gradient flow in which every number has its own speed, given by where it is."""
+
+from typing import Any, ClassVar
+
+import diffrax
+import jax
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from ...core import AbstractFlowRule, Objective, check_positive
+from ._mirror_potential import AbstractMirrorPotential, check_potential
+
+
+class MirrorFlow(AbstractFlowRule[PyTree]):
+    r"""$\tau\,\dot\theta = -\nabla L(\theta)/\varphi''(\theta)$, so that $\varphi'(\theta)$ moves down the gradient.
+
+    If it ends at a global minimum of least squares, then at the one that is nearest to the start in the Bregman
+    divergence of $\varphi$.
+
+    **Arguments:**
+
+    - `potential`: $\varphi$, such as `HyperbolicEntropy(0.1)` or `Entropy()`.
+    - `time_constant`: $\tau > 0$, the unit in which time is measured.
+
+    **Raises:**
+
+    `ValueError` for another kind of potential, or a time constant that is not positive.
+    """
+
+    potential: AbstractMirrorPotential
+    time_constant: Float[Array, ""]
+    # Up to a change of coordinates the Jacobian is a symmetric matrix.
+    real_spectrum: ClassVar[bool] = True
+
+    def __init__(self, potential: PyTree, time_constant: ArrayLike = 1.0):
+        self.potential = check_potential(potential)
+        self.time_constant = check_positive("time_constant", time_constant)
+
+    def init(self, params: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return self.potential.checked(params)
+
+    def params(self, state: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return state
+
+    def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
+        """The velocity of the parameters."""
+        del t
+
+        def velocity(w: Array, gradient: Array) -> Array:
+            return -self.potential.speed(w) * gradient / self.time_constant.astype(w.dtype)
+
+        return jax.tree.map(velocity, params, objective.gradient(params))
+
+    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
+        """One `diffrax.ODETerm`."""
+        del state, t0, t1, key
+        return diffrax.ODETerm(self.vector_field)

@@ -1,0 +1,35 @@
+"""Rules that remember a velocity: heavy ball, Nesterov's method, triple momentum, Lion, and their flows."""
+
+from ._accelerated_flow import AbstractAcceleratedFlow as AbstractAcceleratedFlow
+from ._accelerated_flow import FlowCoefficients as FlowCoefficients
+from ._accelerated_flow import HeavyBallFlow as HeavyBallFlow
+from ._accelerated_flow import MovingParameters as MovingParameters
+from ._accelerated_flow import NesterovFlow as NesterovFlow
+from ._accelerated_flow import nesterov_bound as nesterov_bound
+from ._convex_functions import AbsoluteValue as AbsoluteValue
+from ._convex_functions import AbstractConvexFunction as AbstractConvexFunction
+from ._convex_functions import DeadZone as DeadZone
+from ._convex_functions import HalfSquare as HalfSquare
+from ._convex_functions import Huber as Huber
+from ._convex_functions import LogCosh as LogCosh
+from ._convex_functions import NuclearNorm as NuclearNorm
+from ._convex_functions import Power as Power
+from ._convex_functions import SmoothAbsolute as SmoothAbsolute
+from ._heavy_ball import HeavyBall as HeavyBall
+from ._heavy_ball import strongly_convex_momentum as strongly_convex_momentum
+from ._inertial_flow import InertialFlow as InertialFlow
+from ._lion_k import LionK as LionK
+from ._lion_k import LionKFlow as LionKFlow
+from ._lion_k import LionState as LionState
+from ._lion_solutions import LionBox as LionBox
+from ._lion_solutions import LionParameters as LionParameters
+from ._lion_solutions import LionQuadratic as LionQuadratic
+from ._lion_solutions import LionSigns as LionSigns
+from ._momentum_layers import MomentumLayers as MomentumLayers
+from ._momentum_layers import momentum_layer_matrix as momentum_layer_matrix
+from ._momentum_layers import momentum_layer_threshold as momentum_layer_threshold
+from ._nesterov import Nesterov as Nesterov
+from ._quadratic_momentum import QuadraticAcceleration as QuadraticAcceleration
+from ._quadratic_momentum import QuadraticMomentum as QuadraticMomentum
+from ._slope_change import SlopeChange as SlopeChange
+from ._triple_momentum import TripleMomentum as TripleMomentum

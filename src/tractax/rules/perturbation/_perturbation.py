@@ -1,0 +1,60 @@
+"""What rules have in common that learn by trial."""
+
+import abc
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from ...core import AbstractStepRule, Objective, check_key, check_positive
+from ..descent._batch_loss import check_batch_size
+
+
+class AbstractPerturbation(AbstractStepRule[None]):
+    r"""Steps along an estimate of the gradient from how the loss changes under random perturbations.
+
+    **Arguments:**
+
+    - `learning_rate`: $\eta > 0$, also the flow time of a step; may be an array under `vmap`.
+    - `noise_scale`: $\sigma > 0$. The smaller, the less noise is left in the end; too small, and the difference of two
+      losses is all rounding.
+    - `batch_size`: `None` for all examples, or the number of examples drawn afresh at each step.
+
+    **Raises:**
+
+    `ValueError` for numbers that are not positive, or an empty batch.
+    """
+
+    learning_rate: Float[Array, ""]
+    noise_scale: Float[Array, ""]
+    batch_size: int | None = eqx.field(static=True)
+
+    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
+        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.noise_scale = check_positive("noise_scale", noise_scale)
+        self.batch_size = check_batch_size(batch_size)
+
+    @property
+    def time_per_step(self) -> Float[Array, ""]:
+        r"""$\eta$."""
+        return self.learning_rate
+
+    @property
+    def random(self) -> bool:
+        """Every step draws its noise."""
+        return True
+
+    def init(self, params: PyTree) -> None:
+        """Nothing to remember."""
+        del params
+
+    def step(self, params: PyTree, state: None, objective: Objective, *, key: PRNGKeyArray | None) -> tuple[PyTree, None]:
+        """One trial."""
+        check_key(key)
+        batch_key, noise_key = jax.random.split(key)
+        estimate = self._trial(params, objective, batch_key, noise_key)
+        return jax.tree.map(lambda w, g: w - self.learning_rate.astype(w.dtype) * g, params, estimate), state
+
+    @abc.abstractmethod
+    def _trial(self, params: PyTree, objective: Objective, batch_key: PRNGKeyArray, noise_key: PRNGKeyArray) -> PyTree:
+        """An estimate of the gradient."""
