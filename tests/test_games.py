@@ -124,7 +124,7 @@ def test_float32_and_learning_rates_side_by_side():
         (lambda: GameDescent(0.0), "`learning_rate` must be positive"),
         (lambda: GameDescent(0.1, (1.0, -1.0)), "`rates` must be non-negative"),
         (lambda: GameDescent(0.1, 1.0), "`rates` must be two numbers"),
-        (lambda: GameFlow(0.1, order=3), "`order` must be 1 or 2; got 3"),
+        (lambda: GameFlow(0.1, order=3), "`order` must be a whole number from 1 to 2; got 3"),
         (lambda: GameDescent(0.1).init(jnp.ones(2)), "`model` must be a pair"),
         (lambda: tx.train(PAIR, Plain(), GameDescent(0.1), [1.0]), "`task` must be a game"),
         (lambda: BilinearGame([[jnp.nan]]), "`matrix` must be finite"),

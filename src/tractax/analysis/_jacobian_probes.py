@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import check_key
+from ..core import check_count, check_key
 
 
 def jacobian_norm(model: Callable, inputs: Float[Array, "examples in"]) -> Float[Array, ""]:
@@ -47,8 +47,7 @@ def projected_jacobian_norm(
 
     `ValueError` for fewer than one projection, or no key.
     """
-    if isinstance(projections, bool) or not isinstance(projections, int) or projections < 1:
-        raise ValueError(f"`projections` must be a whole number of at least 1; got {projections!r}.")
+    projections = check_count("projections", projections)
     check_key(key)
 
     def norm(x: Array, key: PRNGKeyArray) -> Array:

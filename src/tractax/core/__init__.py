@@ -5,6 +5,7 @@ from ._assumption import enforce as enforce
 from ._assumption import relative_norm as relative_norm
 from ._assumption import tolerance_for as tolerance_for
 from ._checks import as_float_array as as_float_array
+from ._checks import check_count as check_count
 from ._checks import check_finite as check_finite
 from ._checks import check_fraction as check_fraction
 from ._checks import check_key as check_key

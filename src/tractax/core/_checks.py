@@ -101,6 +101,13 @@ def check_fraction(name: str, x: Any, *, zero: bool = True) -> Array:
     return require(x, (seen < 1).all(), f"`{name}` must lie below 1; got {_show(seen)}.")
 
 
+def check_count(name: str, count: Any, *, least: int = 1) -> int:
+    """`count` as a whole number of at least `least`, or an error naming `name`."""
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
+        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {count!r}.")
+    return int(count)
+
+
 def check_psd(name: str, x: Any, size: int | None = None) -> Array:
     """`x` as a symmetric positive semi-definite matrix up to rounding, or an error naming `name`."""
     x = check_matrix(name, x, (size, size))

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import check_matrix, check_positive
+from ..core import check_count, check_matrix, check_positive
 
 
 class DiagonalLinear(eqx.Module):
@@ -25,8 +25,7 @@ class DiagonalLinear(eqx.Module):
     depth: int = eqx.field(static=True)
 
     def __init__(self, positive: ArrayLike, negative: ArrayLike, depth: int = 2):
-        if not isinstance(depth, int) or isinstance(depth, bool) or depth < 2:
-            raise ValueError(f"`depth` must be a whole number of at least 2; got {depth!r}.")
+        depth = check_count("depth", depth, least=2)
         self.positive = check_matrix("positive", positive, (None,))
         self.negative = check_matrix("negative", negative, self.positive.shape).astype(self.positive.dtype)
         self.depth = depth

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma
 from jaxtyping import Array, Float
 
+from ..core import check_count
 from ._network import DeepLinear
 
 
@@ -39,14 +40,14 @@ def fuss_catalan_moment(depth: int, order: int) -> float:
 
     `ValueError` for numbers that are negative or not whole.
     """
-    _check_whole("depth", depth, 1)
-    _check_whole("order", order, 0)
+    check_count("depth", depth)
+    check_count("order", order, least=0)
     return math.comb((depth + 1) * order, order) / (depth * order + 1)
 
 
 def fuss_catalan_edge(depth: int) -> float:
     r"""The largest squared singular value of $L$ Gaussian layers as $N\to\infty$, $(L+1)^{L+1}/L^L \approx e\,L$."""
-    _check_whole("depth", depth, 1)
+    check_count("depth", depth)
     return (depth + 1) * (1 + 1 / depth) ** depth
 
 
@@ -62,8 +63,8 @@ def fuss_catalan_density(depth: int, points: int = 401) -> tuple[Float[Array, " 
 
     $\ln\sigma^2$, decreasing from the edge, and the density there; it integrates to one.
     """
-    _check_whole("depth", depth, 1)
-    _check_whole("points", points, 2)
+    check_count("depth", depth)
+    check_count("points", points, least=2)
     # x = sin^{L+1}((L+1)φ) / (sin φ sin^L(Lφ)) has the density sin²φ sin^{L-1}(Lφ) / (π sin^L((L+1)φ)). In logarithms,
     # since both leave the range of floating-point numbers at large depth.
     phi = (jnp.arange(points).astype(jnp.result_type(float)) + 0.5) / points * jnp.pi / (depth + 1)
@@ -81,12 +82,7 @@ def expected_log_determinant(size: int, depth: int) -> Float[Array, ""]:
     - `size`: $N \ge 1$.
     - `depth`: $L \ge 1$.
     """
-    _check_whole("size", size, 1)
-    _check_whole("depth", depth, 1)
+    check_count("size", size)
+    check_count("depth", depth)
     i = jnp.arange(1, size + 1).astype(jnp.result_type(float))
     return depth / 2 * jnp.sum(math.log(2 / size) + digamma(i / 2))
-
-
-def _check_whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {value!r}.")

@@ -39,6 +39,7 @@ from ..core import (
     Assumption,
     Kind,
     as_float_array,
+    check_count,
     check_positive,
     enforce,
     require,
@@ -226,8 +227,7 @@ def diffusion_average_square(duration: ArrayLike, *, size: int, temperature: Arr
 
     `ValueError` for a negative duration, a size below 2 or a temperature that is not positive.
     """
-    if not isinstance(size, int) or size < 2:
-        raise ValueError(f"`size` must be a whole number of at least 2; got {size}.")
+    size = check_count("size", size, least=2)
     duration = check_positive("duration", duration, zero=True)
     x = (size - 1) * check_positive("temperature", temperature).astype(duration.dtype) * duration
     late = jnp.where(x < 1, 1.0, x)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..core import AbstractSampledTask, AbstractStepRule, Objective, check_key, check_positive
+from ..core import AbstractSampledTask, AbstractStepRule, Objective, check_count, check_key, check_positive
 from ._committee import SoftCommittee
 
 
@@ -32,8 +32,7 @@ class OnlineSGD(AbstractStepRule[None]):
 
     def __init__(self, learning_rate: ArrayLike, size: int, *, readout_rate: ArrayLike = 0.0, batch_size: int = 1):
         for name, number in (("size", size), ("batch_size", batch_size)):
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1; got {number}.")
+            check_count(name, number)
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.readout_rate = check_positive("readout_rate", readout_rate, zero=True)
         self.time_per_step = jnp.asarray(1 / size, self.learning_rate.dtype)

@@ -21,7 +21,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import as_float_array, require
+from ..core import as_float_array, check_count, require
 from ._information_exponent import check_order
 from ._tensor_pca import check_cubic
 
@@ -72,8 +72,7 @@ def partial_trace_variance(order: int, size: int) -> float:
     - `size`: $d \ge 1$.
     """
     check_order(order)
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"`size` must be a whole number of at least 1; got {size}.")
+    size = check_count("size", size)
     if order % 2 == 1:
         return math.prod(range(size + 2, size + order, 2)) / odd_factorial(order)
     evens = math.prod(range(2, order - 1, 2))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_finite, require
+from ..core import AbstractSampledTask, check_count, check_finite, require
 from ._linear_classifier import LinearClassifier
 from ._margin_losses import Hinge
 
@@ -36,8 +36,7 @@ class PerceptronTask(AbstractSampledTask):
     margin_loss: Hinge
 
     def __init__(self, size: int, exponent: ArrayLike = 0.0, threshold: ArrayLike = 0.5):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 2:
-            raise ValueError(f"`size` must be a whole number of at least 2; got {size}.")
+        size = check_count("size", size, least=2)
         self.size = size
         chi = check_finite("exponent", exponent)
         self.exponent = require(chi, chi > -1, f"`exponent` must be greater than -1; got {exponent}.")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import check_finite, check_positive, require
+from ..core import check_count, check_finite, check_positive, require
 from ._hermite_link import HermiteLink
 from ._spherical import AbstractSpherical, check_unit
 from ._teacher_task import AbstractTeacherTask
@@ -103,8 +103,7 @@ def single_indices(
 
     `ValueError` for an overlap that no unit vectors have, or a size below 2.
     """
-    if not isinstance(size, int) or size < 2:
-        raise ValueError(f"`size` must be a whole number of at least 2; got {size}.")
+    size = check_count("size", size, least=2)
     m = check_finite("overlap", overlap)
     m = require(m, jnp.abs(m) <= 1, f"`overlap` must lie between -1 and 1; got {overlap}.")
     first, second = jnp.linalg.qr(jax.random.normal(key, (size, 2), m.dtype))[0].T

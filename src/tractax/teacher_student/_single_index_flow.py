@@ -30,6 +30,7 @@ from ..core import (
     Assumption,
     Kind,
     as_float_array,
+    check_count,
     concrete,
     enforce,
     tolerance_for,
@@ -131,8 +132,7 @@ def overlap_of_order(start: ArrayLike, signal: ArrayLike, t: ArrayLike, *, order
 
     `ValueError` for an order below 1.
     """
-    if not isinstance(order, int) or order < 1:
-        raise ValueError(f"`order` must be a whole number of at least 1; got {order}.")
+    order = check_count("order", order)
     start = as_float_array("start", start)
     signal, t = jnp.asarray(signal).astype(start.dtype), jnp.asarray(t).astype(start.dtype)
     # No signal for an infinite time is no signal.

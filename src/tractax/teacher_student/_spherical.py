@@ -13,6 +13,7 @@ from ..core import (
     AbstractSampledTask,
     AbstractStepRule,
     Objective,
+    check_count,
     check_key,
     check_matrix,
     check_positive,
@@ -85,8 +86,7 @@ class SphericalSGD(AbstractStepRule[None]):
 
     def __init__(self, learning_rate: ArrayLike, size: int, *, batch_size: int = 1):
         for name, number in (("size", size), ("batch_size", batch_size)):
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1; got {number}.")
+            check_count(name, number)
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.time_per_step = jnp.asarray(1 / size, self.learning_rate.dtype)
         self.batch_size = batch_size

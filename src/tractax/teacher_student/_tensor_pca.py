@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, as_float_array, check_finite, require
+from ..core import AbstractTask, as_float_array, check_count, check_finite, require
 from ._information_exponent import check_order
 from ._spherical import AbstractSpherical, check_unit
 
@@ -121,8 +121,7 @@ def spiked_tensor(
 
 def random_direction(size: int, *, key: PRNGKeyArray) -> UnitVector:
     """A uniformly distributed direction in a space of the given size."""
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"`size` must be a whole number of at least 1; got {size}.")
+    size = check_count("size", size)
     normal = jax.random.normal(key, (size,))
     return UnitVector(normal / jnp.linalg.norm(normal))
 

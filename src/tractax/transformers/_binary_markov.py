@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_positive, require
+from ..core import AbstractSampledTask, check_count, check_positive, require
 
 _LONGEST = 16
 
@@ -40,8 +40,7 @@ class BinaryMarkovTask(AbstractSampledTask):
         self.down = self.down.astype(self.up.dtype)
         message = "`up` and `down` must not both be zero: such a chain never moves."
         self.down = require(self.down, self.up + self.down > 0, message)
-        if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 2:
-            raise ValueError(f"`length` must be a whole number of at least 2; got {length!r}.")
+        length = check_count("length", length, least=2)
         self.length = int(length)
 
     @property

@@ -3,10 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractFiniteTask
+from ._initialise import check_sizes
 
 
 class RecallTask(AbstractFiniteTask):
@@ -140,10 +140,3 @@ class Facts(eqx.Module):
         subjects = jnp.broadcast_to((start + jnp.arange(last.shape[0]))[:, None, None], last.shape)
         answers = jnp.broadcast_to(self.answers[start : start + last.shape[0], :, None], last.shape)
         return RecallTask(jnp.stack([jnp.ravel(subjects), jnp.ravel(last)], axis=1), jnp.ravel(answers))
-
-
-def check_sizes(**sizes: int) -> None:
-    """Each must be a whole number of at least one."""
-    for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1; got {size!r}.")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ..core import check_positive
+from ..core import check_count, check_positive
 from ._linear_attention import LinearAttention, SeparateAttention
 from ._softmax_attention import SoftmaxAttention
 
@@ -48,9 +48,9 @@ def gaussian_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
 
 
 def check_sizes(**sizes: int) -> None:
+    """Each must be a whole number of at least one."""
     for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"`{name}` must be a whole number of at least 1; got {size!r}.")
+        check_count(name, size)
 
 
 def gaussian_separate_attention(

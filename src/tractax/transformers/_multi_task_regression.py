@@ -3,10 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_matrix, check_positive, require
+from ..core import AbstractSampledTask, check_count, check_matrix, check_positive, require
 
 
 class MultiTaskRegression(AbstractSampledTask):
@@ -44,8 +43,7 @@ class MultiTaskRegression(AbstractSampledTask):
         binary = jnp.all((supports == 0) | (supports == 1)) & jnp.all(jnp.sum(supports, axis=1) > 0)
         message = "`supports` must be of ones and zeros, with a one for every task."
         self.supports = require(supports, binary, message)
-        if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 1:
-            raise ValueError(f"`length` must be a whole number of at least 1; got {length!r}.")
+        length = check_count("length", length)
         self.length = int(length)
         powers = check_positive("powers", powers).astype(supports.dtype)
         if powers.ndim > 1 or powers.size not in (1, self.tasks):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, as_float_array, check_matrix, check_positive, require
+from ..core import AbstractSampledTask, as_float_array, check_count, check_matrix, check_positive, require
 from ._token_attention import TokenAttention
 
 
@@ -91,8 +91,7 @@ class NextTokenTask(AbstractSampledTask):
         - `classes`: the number of next tokens, at least 2; each has a last token of its own, and all are equally likely.
         - `length`: of the contexts, as in `NextTokenTask`.
         """
-        if not isinstance(classes, int | np.integer) or isinstance(classes, bool) or classes < 2:
-            raise ValueError(f"`classes` must be a whole number of at least 2; got {classes!r}.")
+        classes = check_count("classes", classes, least=2)
         own = check_matrix("own", own, (None,))
         shared = as_float_array("shared", shared).astype(own.dtype)
         if shared.ndim != 1:

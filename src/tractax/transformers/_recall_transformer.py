@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from ..core import check_matrix, check_positive
-from ._facts import check_sizes
+from ._initialise import check_sizes
 
 
 class RecallTransformer(eqx.Module):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..core import check_count
 from ._softmax_heads import SoftmaxHeads
 from ._softmax_heads_task import SoftmaxHeadsTask
 
@@ -47,8 +48,7 @@ def sampled_heads_risk(
     `ValueError` for another model or task, or too few samples.
     """
     _check(model, task)
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 2:
-        raise ValueError(f"`samples` must be a whole number of at least 2; got {samples!r}.")
+    samples = check_count("samples", samples, least=2)
     size, dtype = task.data.inputs, model.mu.dtype
     omega, noise = _scaled(model, task)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, PyTree
 
-from ..core import check_key, check_matrix
+from ..core import check_count, check_key, check_matrix
 
 # Beyond this many, solving for all of them takes longer than anyone would wait.
 _MOST = 20_000
@@ -68,8 +68,7 @@ def sampled_patterns(inputs: ArrayLike, samples: PyTree, *, key: PRNGKeyArray | 
     The patterns that occurred, one a row, without repetition: at most `samples` of them.
     """
     rows = check_matrix("inputs", inputs)
-    if not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"`samples` must be a whole number of at least 1; got {samples!r}.")
+    samples = check_count("samples", samples)
     check_key(key)
     # One key for each draw, so that a larger sample begins with a smaller one.
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(samples))

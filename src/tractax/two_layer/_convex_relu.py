@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ..core import check_positive
+from ..core import check_count, check_positive
 from ._activation_patterns import activation_patterns
 from ._network import TwoLayerNetwork
 from ._weight_decay import WeightDecayTask
@@ -142,8 +142,7 @@ class ConvexReLU(eqx.Module):
         dtype = self.task.inputs.dtype
         default = 1e-8 if dtype == jnp.float64 else 1e-4
         rtol = check_positive("rtol", default if rtol is None else rtol).astype(dtype)
-        if not isinstance(max_steps, int) or max_steps < 1:
-            raise ValueError(f"`max_steps` must be a whole number of at least 1; got {max_steps!r}.")
+        max_steps = check_count("max_steps", max_steps)
         meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
         optimum, done = _solve(self, rtol, jnp.asarray(max_steps), meter)
         if not throw:

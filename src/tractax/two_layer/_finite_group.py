@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Int, PyTree
 
-from ._modular_network import check_count
+from ..core import check_count
 
 
 class FiniteGroup(eqx.Module):
@@ -63,7 +63,7 @@ def cyclic_group(order: ArrayLike) -> FiniteGroup:
 
     - `order`: at least 2.
     """
-    order = check_count("order", order, 2)
+    order = check_count("order", order, least=2)
     x = np.arange(order)
     return FiniteGroup((x[:, None] + x[None, :]) % order, (1,) * (order % 2 == 0), (1,) * math.ceil(order / 2 - 1))
 
@@ -75,7 +75,7 @@ def dihedral_group(corners: ArrayLike) -> FiniteGroup:
 
     - `corners`: at least 3.
     """
-    n = check_count("corners", corners, 3)
+    n = check_count("corners", corners, least=3)
     rotation, flip = np.arange(2 * n) % n, np.arange(2 * n) // n
     turned = np.where(flip[:, None] == 1, -rotation[None, :], rotation[None, :])
     table = (rotation[:, None] + turned) % n + n * (flip[:, None] ^ flip[None, :])

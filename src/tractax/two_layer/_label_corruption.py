@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, PyTree
 
-from ..core import check_key, check_positive, require
+from ..core import check_count, check_key, check_positive, require
 from ._cross_entropy_task import check_labels
 
 
@@ -32,8 +32,7 @@ def corrupt_labels(
     `ValueError` for labels that are no classes, a single class, a fraction outside of [0, 1], or no key.
     """
     labels = check_labels(labels)
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
-        raise ValueError(f"`classes` must be a whole number of at least 2; got {classes!r}.")
+    classes = check_count("classes", classes, least=2)
     labels = require(labels, jnp.max(labels) < classes, f"`labels` must be below the {classes} classes.")
     fraction = check_positive("fraction", fraction, zero=True)
     fraction = require(fraction, fraction <= 1, f"`fraction` must be at most 1; got {fraction}.")

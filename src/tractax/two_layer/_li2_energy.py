@@ -31,9 +31,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..core import check_matrix, check_positive, require
+from ..core import check_count, check_matrix, check_positive, require
 from ._finite_group import FiniteGroup
-from ._modular_network import check_count, same_function
+from ._modular_network import same_function
 
 
 class Li2Energy(eqx.Module):

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask
-from ._modular_network import AbstractModularNetwork, check_count, check_modulus
+from ..core import AbstractSampledTask, check_count
+from ._modular_network import AbstractModularNetwork, check_modulus
 
 _LOSSES = ("correlation", "cross_entropy", "squared")
 

@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import Assumption, as_float_array, check_finite, enforce, relative_norm, tolerance_for
+from ..core import Assumption, as_float_array, check_count, check_finite, enforce, relative_norm, tolerance_for
 from ._modular_modes import ModularModes, modular_modes
-from ._modular_network import ModularNetwork, SeparateModularNetwork, check_count, check_modulus, same_function
+from ._modular_network import ModularNetwork, SeparateModularNetwork, check_modulus, same_function
 
 
 def phase_locked_network(
@@ -171,7 +171,7 @@ def gromov_network(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> SeparateM
 
     A quadratic network of $N_1N_2(p-1)/2$ neurons, whose scores are `gromov_logits`.
     """
-    p, left, right = check_modulus(p, odd=True), check_count("left", left, 3), check_count("right", right, 3)
+    p, left, right = check_modulus(p, odd=True), check_count("left", left, least=3), check_count("right", right, least=3)
     dtype = jnp.result_type(float)
     first, second = (2 * jnp.pi / n * jnp.arange(n, dtype=dtype) for n in (left, right))
     phases = jnp.stack(jnp.meshgrid(first, second, indexing="ij")).reshape(2, -1)
@@ -195,7 +195,7 @@ def random_gromov_network(p: ArrayLike, neurons: ArrayLike, *, key: PRNGKeyArray
 
 def gromov_logits(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> Float[Array, "p p p"]:
     r"""$\tfrac{N_1N_2}4(p\,1_{j=x+y} - 1)$, the scores of `gromov_network`, indexed by $x$, $y$, $j$."""
-    p, left, right = check_modulus(p, odd=True), check_count("left", left, 3), check_count("right", right, 3)
+    p, left, right = check_modulus(p, odd=True), check_count("left", left, least=3), check_count("right", right, least=3)
     x = jnp.arange(p)
     answers = jax.nn.one_hot((x[:, None] + x[None, :]) % p, p, dtype=jnp.result_type(float))
     return (left * right / 4) * (p * answers - 1)

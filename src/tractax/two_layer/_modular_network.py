@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import check_matrix, check_positive, require
+from ..core import check_count, check_matrix, check_positive, require
 
 
 class AbstractModularNetwork(eqx.Module):
@@ -181,13 +181,6 @@ def check_modulus(p: Any, *, odd: bool = False) -> int:
     if not whole or p < 3 or (odd and p % 2 == 0):
         raise ValueError(f"`p` must be {'an odd' if odd else 'a whole'} number of at least 3; got {p!r}.")
     return int(p)
-
-
-def check_count(name: str, count: Any, least: int = 1) -> int:
-    """A whole number of at least `least`."""
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {count!r}.")
-    return int(count)
 
 
 def _check_activation(activation: PyTree) -> Callable:

@@ -38,6 +38,7 @@ from ..core import (
     AbstractTask,
     Assumption,
     Kind,
+    check_count,
     enforce,
     relative_norm,
     require,
@@ -136,8 +137,7 @@ class ProductDescent(AbstractSolution[ProductState]):
         `ValueError` if model, task or rule are of another kind or do not fit, all inputs are zero, or the assumption is
         violated.
         """
-        if isinstance(steps, bool) or steps < 1:
-            raise ValueError(f"`steps` must be a whole number of at least 1; got {steps!r}.")
+        steps = check_count("steps", steps)
         model, task, rule = _case(model, task, rule)
         direction, scale, target, floor = _one_direction(task)
         eta = rule.learning_rate.astype(scale.dtype)

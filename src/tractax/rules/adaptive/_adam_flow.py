@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, Objective, check_fraction, check_positive
+from ..descent._modified_flow import check_order
 
 
 class AdamFlow(AbstractFlowRule[PyTree]):
@@ -67,7 +68,7 @@ class AdamFlow(AbstractFlowRule[PyTree]):
         self.b1 = check_fraction("b1", b1)
         self.b2 = check_fraction("b2", b2)
         self.eps_root = check_positive("eps_root", eps_root)
-        self.order = check_low_order(order)
+        self.order = check_order(order, 2)
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""
@@ -101,10 +102,3 @@ class AdamFlow(AbstractFlowRule[PyTree]):
         """One `diffrax.ODETerm`."""
         del state, t0, t1, key
         return diffrax.ODETerm(self.vector_field)
-
-
-def check_low_order(order: PyTree) -> int:
-    """The order, if it is 1 or 2."""
-    if isinstance(order, bool) or order not in (1, 2):
-        raise ValueError(f"`order` must be 1 or 2; got {order!r}.")
-    return int(order)

@@ -39,10 +39,3 @@ def check_decay(name: str, decay: Any) -> float:
     if check_number(name, decay, zero=True) >= 1:
         raise ValueError(f"`{name}` must be below 1; got {decay!r}.")
     return float(decay)
-
-
-def check_count(name: str, count: Any, *, least: int = 1) -> int:
-    """`count` as a whole number, or an error naming `name`."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {count!r}.")
-    return count

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from ._adam_moments import check_count, check_decay, check_number, running_mean, without_bias, zeros
+from ...core import check_count
+from ._adam_moments import check_decay, check_number, running_mean, without_bias, zeros
 
 
 class SpamState(NamedTuple):

@@ -54,9 +54,7 @@ class ModifiedFlow(AbstractFlowRule[PyTree]):
 
     def __init__(self, learning_rate: ArrayLike, order: PyTree = 2, weight_decay: ArrayLike = 0.0):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= _HIGHEST:
-            raise ValueError(f"`order` must be a whole number from 1 to {_HIGHEST}; got {order!r}.")
-        self.order = order
+        self.order = check_order(order, _HIGHEST)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
 
     @classmethod
@@ -141,6 +139,13 @@ def momentum_start(model: PyTree, task: AbstractTask, learning_rate: ArrayLike, 
     params, static = eqx.partition(model, eqx.is_inexact_array)
     gradient = Objective(task, static).gradient(params)
     return eqx.combine(jax.tree.map(lambda w, g: w + lag.astype(w.dtype) * g, params, gradient), static)
+
+
+def check_order(order: PyTree, highest: int) -> int:
+    """The order of a flow, if it is a whole number from 1 to the highest one."""
+    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= highest:
+        raise ValueError(f"`order` must be a whole number from 1 to {highest}; got {order!r}.")
+    return order
 
 
 def _corrections(field: Any, params: PyTree, order: int) -> list[PyTree]:

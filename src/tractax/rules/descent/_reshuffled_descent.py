@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, AbstractSampledTask, AbstractStepRule, Objective, check_key, check_positive
-from ..adaptive._adam_flow import check_low_order
+from ._modified_flow import check_order
 
 
 class ReshuffledDescent(AbstractStepRule[tuple[Int[Array, " batches"], Int[Array, ""]]]):
@@ -108,7 +108,7 @@ class ReshuffledFlow(AbstractFlowRule[PyTree]):
     def __init__(self, learning_rate: ArrayLike, batches: PyTree, order: PyTree = 2):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.batches = _check_batches(batches)
-        self.order = check_low_order(order)
+        self.order = check_order(order, 2)
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""

@@ -35,6 +35,7 @@ from ...core import (
     AbstractTask,
     Assumption,
     Kind,
+    check_count,
     check_finite,
     check_positive,
     enforce,
@@ -243,8 +244,7 @@ def optimal_decay(rate: ArrayLike, curvature: ArrayLike, steps: int) -> Float[Ar
     `ValueError` for a rate or curvature that is not positive, or fewer steps than one.
     """
     eta, h = _number("rate", check_positive("rate", rate)), _number("curvature", check_positive("curvature", curvature))
-    if isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"`steps` must be a whole number of at least 1; got {steps!r}.")
+    steps = check_count("steps", steps)
     return eta / (2 + jnp.arange(steps, dtype=eta.dtype) * eta * h.astype(eta.dtype))
 
 

@@ -22,8 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Complex, Float, PyTree
 
-from ...core import as_float_array, check_finite, check_matrix, check_positive
-from ..adaptive._adam_moments import check_count
+from ...core import as_float_array, check_count, check_finite, check_matrix, check_positive
 
 
 def logits_along(

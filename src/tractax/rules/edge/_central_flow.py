@@ -34,8 +34,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractFlowRule, AbstractTask, Objective, check_fraction, check_positive
-from ._sharpness import check_iterations, leading_eigenpair
+from ...core import AbstractFlowRule, AbstractTask, Objective, check_count, check_fraction, check_positive
+from ._sharpness import leading_eigenpair
 
 
 class Oscillation(eqx.Module):
@@ -76,7 +76,7 @@ class CentralFlow(AbstractFlowRule[PyTree]):
 
     def __init__(self, learning_rate: ArrayLike, *, iterations: PyTree = 32):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.iterations = check_iterations(iterations)
+        self.iterations = check_count("iterations", iterations)
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""
@@ -151,7 +151,7 @@ class RMSPropCentralFlow(AbstractFlowRule[RMSPropState]):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.decay = check_fraction("decay", decay, zero=False)
         self.initial = check_positive("initial", initial)
-        self.iterations = check_iterations(iterations)
+        self.iterations = check_count("iterations", iterations)
 
     def init(self, params: PyTree) -> RMSPropState:
         """The parameters and the initial second moment."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ...core import AbstractTask, check_matrix
+from ...core import AbstractTask, check_count, check_matrix
 
 
 def sharpness(model: PyTree, task: AbstractTask, *, iterations: int = 32) -> Float[Array, ""]:
@@ -31,19 +31,12 @@ def sharpness(model: PyTree, task: AbstractTask, *, iterations: int = 32) -> Flo
 
     `ValueError` for fewer iterations than one, or a model without trainable numbers.
     """
-    check_iterations(iterations)
+    check_count("iterations", iterations)
     params, static = eqx.partition(model, eqx.is_inexact_array)
     flat, unravel = ravel_pytree(params)
     flat = check_matrix("model", flat, (None,))
     product = jax.linearize(jax.grad(lambda w: task.loss(eqx.combine(unravel(w), static))), flat)[1]
     return leading_eigenpair(product, flat, iterations)[0]
-
-
-def check_iterations(iterations: Any) -> int:
-    """A whole number of iterations, at least one."""
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"`iterations` must be a whole number of at least 1; got {iterations!r}.")
-    return iterations
 
 
 def leading_eigenpair(

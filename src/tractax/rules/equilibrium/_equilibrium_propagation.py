@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractFlowRule, Objective, check_positive
+from ...core import AbstractFlowRule, Objective, check_count, check_positive
 from ._equilibrium_network import EquilibriumTask, check_network, root
 from ._jacobian_homeostasis import jacobian_asymmetry
 
@@ -76,8 +76,7 @@ class EquilibriumPropagation(AbstractFlowRule[PyTree]):
         time_constant: ArrayLike = 1.0,
         weight_decay: ArrayLike = 0.0,
     ):
-        if isinstance(points, bool) or not isinstance(points, int) or points < 1:
-            raise ValueError(f"`points` must be a whole number of at least 1; got {points!r}.")
+        points = check_count("points", points)
         self.nudge = check_positive("nudge", nudge)
         self.points = points
         self.homeostasis = None if homeostasis is None else check_positive("homeostasis", homeostasis, zero=True)

@@ -23,7 +23,7 @@ import jax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, AbstractStepRule, Objective, check_positive
-from ..adaptive._adam_flow import check_low_order
+from ..descent._modified_flow import check_order
 from ._game import AbstractGame, Players
 
 
@@ -105,7 +105,7 @@ class GameFlow(AbstractFlowRule[PyTree]):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.rates = _check_rates(rates)
         self.alternating = alternating
-        self.order = check_low_order(order)
+        self.order = check_order(order, 2)
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters of both."""

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, Objective, check_fraction, check_positive, require
+from ..descent._modified_flow import check_order
 from ..descent._penalised_gradient import penalised_gradient
 from ._nesterov import check_friction
 
@@ -140,7 +141,7 @@ class HeavyBallFlow(AbstractAcceleratedFlow):
         self.momentum = check_fraction("momentum", momentum)
         self.first_step = check_positive("first_step", first_step, zero=True)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
-        self.order = _check_order(order)
+        self.order = check_order(order, 2)
 
     def coefficients(self, t: Any) -> FlowCoefficients:
         """The coefficients of the equations, the same at all times."""
@@ -193,7 +194,7 @@ class NesterovFlow(AbstractAcceleratedFlow):
         self.momentum = None if momentum is None else check_fraction("momentum", momentum)
         self.friction = check_friction(friction)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
-        self.order = _check_order(order)
+        self.order = check_order(order, 2)
 
     def coefficients(self, t: Any) -> FlowCoefficients:
         """The coefficients of the equations at one time."""
@@ -276,9 +277,3 @@ def _constant_friction(learning_rate: Array, momentum: Array) -> FlowCoefficient
     beta = momentum.astype(learning_rate.dtype)
     friction = 2 * (1 - beta) / ((1 + beta) * jnp.sqrt(learning_rate))
     return FlowCoefficients(friction, jnp.ones_like(friction), jnp.zeros_like(friction), None)
-
-
-def _check_order(order: PyTree) -> int:
-    if isinstance(order, bool) or not isinstance(order, int) or order not in (1, 2):
-        raise ValueError(f"`order` must be 1 or 2; got {order!r}.")
-    return order

@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import as_float_array, check_finite, check_positive, require
-from ..adaptive._adam_moments import check_count
+from ...core import as_float_array, check_count, check_finite, check_positive, require
 
 
 class MomentumLayers(eqx.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractFiniteTask, AbstractFlowRule, Objective, check_positive
+from ...core import AbstractFiniteTask, AbstractFlowRule, Objective, check_count, check_positive
 from ..descent._gradient_flow import GradientFlow
 from ._brownian_motion import brownian_motion
 
@@ -47,8 +47,7 @@ class SGDFlow(AbstractFlowRule[PyTree]):
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         for name, count in (("examples", examples), ("batch_size", batch_size)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1; got {count!r}.")
+            check_count(name, count)
         self.examples, self.batch_size = examples, batch_size
         self.drift = GradientFlow(weight_decay=weight_decay)
 

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractStepRule, Objective, check_key, check_positive
+from ...core import AbstractStepRule, Objective, check_count, check_key, check_positive
 from ._consensus_flow import consensus_of
 
 
@@ -33,8 +33,7 @@ class ConsensusHopping(AbstractStepRule[None]):
     def __init__(self, width: ArrayLike, inverse_temperature: ArrayLike, samples: int):
         self.width = check_positive("width", width)
         self.inverse_temperature = check_positive("inverse_temperature", inverse_temperature).astype(self.width.dtype)
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise ValueError(f"`samples` must be a whole number of at least 1; got {samples}.")
+        samples = check_count("samples", samples)
         self.samples = samples
 
     @property
