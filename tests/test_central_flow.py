@@ -223,9 +223,9 @@ def test_refusals():
     for call, message in (
         (lambda: CentralFlow(0.0), "`learning_rate` must be positive"),
         (lambda: CentralFlow(0.1, iterations=0), "`iterations` must be a whole number of at least 1; got 0"),
-        (lambda: RMSPropCentralFlow(0.1, 1.0, 1.0), "`decay` must be below 1"),
+        (lambda: RMSPropCentralFlow(0.1, 1.0, 1.0), "`decay` must lie below 1"),
         (lambda: RMSPropCentralFlow(0.1, 0.9, 0.0), "`initial` must be positive"),
-        (lambda: scalar_rmsprop(0.1, 1.5), "`decay` must be below 1"),
+        (lambda: scalar_rmsprop(0.1, 1.5), "`decay` must lie below 1"),
         (lambda: scalar_rmsprop(0.1, 0.9, initial=-1.0), "`initial` must be non-negative"),
         (lambda: SharpeningValley(0.0, 1.0, 1.0), "`slope` must be positive"),
         (lambda: ValleyPoint(jnp.ones(2), 0.0, 0.0), "`x` must be one number"),

@@ -76,6 +76,7 @@ def test_limits_of_temperature_and_cloud():
     np.testing.assert_allclose(consensus_point(flat, mean, covariance, 2.0), mean, rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_path_is_implicit_euler_and_its_own_flow():
     rule = ConsensusHopping(0.5, 8.0, 10)
     tau = float(rule.time_per_step)

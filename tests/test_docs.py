@@ -42,10 +42,10 @@ def readers_process(tmp_path, monkeypatch):
 
 
 def _with_code():
-    """Pages with code; those about one theory each, of which there are many, as slow."""
+    """Pages with code; all but the first ones that people read are slow."""
     for page in PAGES:
         if BLOCK.search(page.read_text()):
-            slow = page.parent.name == "theory" and page.stem != "two_layer_modes"
+            slow = page.stem not in ("README", "index", "conventions", "how-to-choose-a-model", "two_layer_modes")
             yield pytest.param(page, id=_name(page), marks=[pytest.mark.slow] * slow)
 
 

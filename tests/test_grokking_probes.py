@@ -55,6 +55,7 @@ def test_projections():
     assert float(many) == pytest.approx(norm, rel=0.02)
 
 
+@pytest.mark.slow
 def test_penalty():
     task = RegressionTask(INPUTS, np.ones((6, 4)))
     norms = np.linalg.norm(jacobians(), axis=(1, 2))

@@ -106,6 +106,7 @@ def test_drop_time_has_a_gradient():
     assert float(slope) == pytest.approx(-2 * expected - 1 / (2 * s), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_drop_time_grows_with_the_logarithm_of_the_scale():
     draw = gaussian_attention(4, 3, scale=1.0, key=jax.random.key(2))
 

@@ -163,6 +163,7 @@ def test_principal_flow_is_a_function_of_the_hessian(name):
     np.testing.assert_allclose(_velocity(PrincipalFlow(0.05), model, task), expected, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_global_order():
     fit = _slope(_drift("tanh", lambda h: ModifiedFlow(h, 3), 0.48))
     assert float(fit.exponent) == pytest.approx(3, abs=0.1)

@@ -41,6 +41,7 @@ def random_case():
     return task, TwoLayerNetwork(rng.normal(size=(2, 3)), rng.normal(size=(2, 2)), LeakyReLU(0.1))
 
 
+@pytest.mark.slow
 def test_wide_networks_train_as_narrow_ones():
     # Leaky units, two outputs, kinks on the way; and silent units stay silent.
     task, narrow = random_case()

@@ -58,6 +58,7 @@ def test_saddles_of_the_reference_run():
         assert all(jnp.all(jnp.abs(g) < 1e-15) for g in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_the_flow_is_that_of_the_weights_and_keeps_silent_units_silent():
     inputs = np.asarray([[1.0, 0.0, 0.0], [0.0, 1.3, 0.0]])
     task = RegressionTask(inputs, np.asarray([1.0, -0.7]))

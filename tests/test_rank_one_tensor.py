@@ -78,6 +78,7 @@ def test_reference_values():
     np.testing.assert_allclose(solution.limit().along, np.cbrt(2.0), rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_six_numbers_are_those_of_the_whole_tensor():
     # The velocity from automatic differentiation of all 24 entries, and the loss.
     flow = RankOneTensorFlow.from_model(START, TASK, t1=1.0)
@@ -127,6 +128,7 @@ def test_clamped_against_scipy():
         np.testing.assert_allclose(np.concatenate([found.along, found.across], axis=1), expected, atol=1e-10, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_clamping():
     model, rule = clamp_factors(START, TASK, "cb", time_constant=2.0)
     np.testing.assert_array_equal(model.b, TASK.truth.b)

@@ -89,6 +89,7 @@ def test_finite_contexts():
     assert short.mean() / long.mean() == pytest.approx(4.0, rel=0.2)
 
 
+@pytest.mark.slow
 def test_general_equations():
     # Automatic differentiation of the whole network moves it as they say.
     rows = np.asarray([[0.3, 0.5, 0.0, 0.2], [0.4, 0.0, 0.6, 0.0], [0.0, 0.1, 0.3, 0.6]])
@@ -173,6 +174,7 @@ def test_law_starts_from_any_attention():
     np.testing.assert_allclose(change, expected.evaluate(20.0).logits, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_winners_and_their_bounds():
     ts, errors = jnp.asarray([0.0, 10.0, 500.0]), []
     for ratio in (0.1, 0.01):

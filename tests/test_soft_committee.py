@@ -39,6 +39,7 @@ def overlapping(student, cross, **options):
     return committees(student, cross, jnp.eye(cross.shape[1]), key=jax.random.key(0), **options)
 
 
+@pytest.mark.slow
 def test_reference_start():
     solution = noisy()
     start = solution.evaluate(0.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from tractax.special import exprel, geometric, talbot, wright_omega
+from tractax.special import damped_oscillation, exprel, geometric, normalised_bessel, talbot, wright_omega
 
 POINTS = [0.0, 1e-300, -1e-17, 1e-9, -1e-3, 0.3, -0.999, 0.9999, 1.0001, -1.5, 3.0, -20.0, 50.0, -700.0, 600.0]
 
@@ -112,3 +112,32 @@ def test_geometric_for_ever_and_its_slope():
     x = np.array([0.0, 1e-12, 0.3, 1.0, 1.7])
     expected = -sum(j * (1 - x) ** (j - 1) for j in range(1, 5))
     np.testing.assert_allclose(slopes(jnp.asarray(x)), expected, rtol=1e-12)
+
+
+def test_normalised_bessel():
+    zs = [0.0, 1e-6, 0.5, 7.0, 29.0, 59.9, 60.1, 150.0, 1e4]
+    for order in (0.0, 0.75, 10.0):
+        exact = [float(mpmath.gamma(order + 1) * (2 / mpmath.mpf(z)) ** order * mpmath.besselj(order, z)) for z in zs[1:]]
+        np.testing.assert_allclose(normalised_bessel(order, jnp.asarray(zs)), [1.0, *exact], atol=2e-14)
+    slope = jax.grad(normalised_bessel, argnums=1)(1.0, 3.0)
+    assert float(slope) == pytest.approx(-3 / 4 * float(normalised_bessel(2.0, 3.0)), rel=1e-12)
+    assert abs(float(normalised_bessel(0.5, jnp.inf))) < 1e-70
+    for order, z in ((-0.1, 1.0), (10.1, 1.0), (1.0, -1.0)):
+        assert jnp.isnan(normalised_bessel(order, z))
+
+
+def test_damped_oscillation():
+    cases = [(3, 0.5, 1), (3, 1, 1 + 1e-9), (3, 1, 0.2), (1e5, 30, 1e-3), (3, 0, 4), (40, 30, 1e-3), (3, 0.5, -1)]
+    for t, decay, stiffness in cases:
+        with mpmath.workdps(40):
+            q = mpmath.sqrt(mpmath.mpf(stiffness) - mpmath.mpf(decay) ** 2)
+            envelope = mpmath.exp(-mpmath.mpf(decay) * t)
+            exact = [float(mpmath.re(envelope * f)) for f in (mpmath.cos(q * t), mpmath.sin(q * t) / q)]
+        found = [float(x) for x in damped_oscillation(float(t), float(decay), float(stiffness))]
+        np.testing.assert_allclose(found, exact, rtol=1e-12)
+    cosine, sine = damped_oscillation(jnp.asarray([0.0, 3.0, jnp.inf]), 1.0, 1.0)
+    np.testing.assert_allclose(cosine, [1, np.exp(-3), 0], rtol=1e-14)
+    np.testing.assert_allclose(sine, [0, 3 * np.exp(-3), 0], rtol=1e-14)
+    # ∂/∂k of e^{-κt} sin(qt)/q at critical damping is -t³e^{-κt}/6.
+    slope = jax.grad(lambda k: damped_oscillation(3.0, 1.0, k)[1])(1.0)
+    assert float(slope) == pytest.approx(-27 / 6 * np.exp(-3), rel=1e-12)
