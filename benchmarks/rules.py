@@ -9,6 +9,7 @@ at rtol 1e-6, against `diffeqsolve` with the vector field by hand. Both are call
 import functools
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -37,29 +38,29 @@ def tree(function, *trees):
 
 
 def updates(loss, batch_loss, examples):
-    """Names, rules, and the same updates by hand: functions of (parameters, memory, step) and a first memory."""
+    """Names, rules, and the same updates by hand: functions of (parameters, memory, step, key) and a first memory."""
 
-    def descent(w, memory, k):
+    def descent(w, memory, k, key):
         return tree(lambda w, g: w - RATE * g, w, jax.grad(loss)(w)), memory
 
-    def batches(w, memory, k):
-        batch = jax.random.randint(jax.random.fold_in(jax.random.key(1), k), (32,), 0, examples)
+    def batches(w, memory, k, key):
+        batch = jax.random.randint(jax.random.fold_in(key, k), (32,), 0, examples)
         return tree(lambda w, g: w - RATE * g, w, jax.grad(batch_loss)(w, batch)), memory
 
-    def heavy(w, v, k):
+    def heavy(w, v, k, key):
         v = tree(lambda v, g: MOMENTUM * v - RATE * g, v, jax.grad(loss)(w))
         return tree(jnp.add, w, v), v
 
-    def nesterov(w, before, k):
+    def nesterov(w, before, k, key):
         y = tree(lambda w, g: w - RATE * g, w, jax.grad(loss)(w))
         return tree(lambda y, old: y + k / (k + 3) * (y - old), y, before), y
 
-    def lion(w, m, k):
+    def lion(w, m, k, key):
         g = jax.grad(loss)(w)
         w = tree(lambda w, m, g: w - RATE * jnp.sign(0.9 * m + 0.1 * g), w, m, g)
         return w, tree(lambda m, g: 0.99 * m + 0.01 * g, m, g)
 
-    def adam(w, moments, k):
+    def adam(w, moments, k, key):
         m, v = moments
         g = jax.grad(loss)(w)
         m = tree(lambda m, g: 0.9 * m + 0.1 * g, m, g)
@@ -67,9 +68,9 @@ def updates(loss, batch_loss, examples):
         a, b = 1 - 0.9 ** (k + 1), 1 - 0.999 ** (k + 1)
         return tree(lambda w, m, v: w - RATE * (m / a) / (jnp.sqrt(v / b) + 1e-8), w, m, v), (m, v)
 
-    def perturbed(w, memory, k):
+    def perturbed(w, memory, k, key):
         leaves, structure = jax.tree.flatten(w)
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), k), len(leaves))
+        keys = jax.random.split(jax.random.fold_in(key, k), len(leaves))
         noise = [0.01 * jax.random.normal(key, x.shape) for key, x in zip(keys, leaves, strict=True)]
         noise = jax.tree.unflatten(structure, noise)
         gain = RATE / 0.01**2 * (loss(tree(jnp.add, w, noise)) - loss(w))
@@ -116,12 +117,13 @@ def main():
     print(describe_machine())
     for inputs, hidden, examples in ((4, 16, 32), (32, 128, 256)):
         model, task = setting(inputs, hidden, examples)
+        weights, static = eqx.partition(model, eqx.is_inexact_array)
 
-        def loss(w, task=task):
-            return task.loss(w)
+        def loss(w, task=task, static=static):
+            return task.loss(eqx.combine(w, static))
 
-        def batch_loss(w, batch, task=task):
-            return task.batch_loss(w, batch)
+        def batch_loss(w, batch, task=task, static=static):
+            return task.batch_loss(eqx.combine(w, static), batch)
 
         print(f"\n{inputs} inputs, {hidden} units, {examples} examples\n")
         print("| rule | by hand | tx.train | ratio |\n|---|---|---|---|")
@@ -129,36 +131,39 @@ def main():
         for name, (rule, update, memory) in updates(loss, batch_loss, examples).items():
 
             @jax.jit
-            def hand(model, update=update, memory=memory):
-                start = (model, memory(model))
-                return loss(jax.lax.fori_loop(0, STEPS, lambda k, carry: update(*carry, k), start)[0])
+            def hand(weights, key, update=update, memory=memory):
+                start = (weights, memory(weights))
+                return loss(jax.lax.fori_loop(0, STEPS, lambda k, carry: update(*carry, k, key), start)[0])
 
             @jax.jit
-            def train(model, rule=rule, task=task):
-                return tx.train(model, task, rule, [STEPS * rule.time_per_step], key=jax.random.key(1)).observed
+            def train(weights, key, rule=rule, task=task, static=static):
+                model = eqx.combine(weights, static)
+                return tx.train(model, task, rule, [STEPS * rule.time_per_step], key=key).observed
 
-            table[name] = functools.partial(hand, model), functools.partial(train, model)
+            key = jax.random.key(1)
+            table[name] = functools.partial(hand, weights, key), functools.partial(train, weights, key)
         for name, (rule, field, first) in fields(loss).items():
 
             @jax.jit
-            def hand(model, field=field, first=first):
+            def hand(weights, field=field, first=first):
                 return diffrax.diffeqsolve(
                     diffrax.ODETerm(field),
                     diffrax.Tsit5(),
                     0.0,
                     20.0,
                     None,
-                    first(model),
+                    first(weights),
                     stepsize_controller=diffrax.PIDController(rtol=1e-6, atol=1e-9),
                     max_steps=2**17,
                 ).ys
 
             @jax.jit
-            def train(model, rule=rule, task=task):
+            def train(weights, rule=rule, task=task, static=static):
+                model = eqx.combine(weights, static)
                 pid = diffrax.PIDController(rtol=1e-6, atol=1e-9)
                 return tx.train(model, task, rule, [20.0], solver=diffrax.Tsit5(), stepsize_controller=pid).observed
 
-            table[name] = functools.partial(hand, model), functools.partial(train, model)
+            table[name] = functools.partial(hand, weights), functools.partial(train, weights)
         for name, (hand, train) in table.items():
             seconds = median_seconds({"hand": hand, "train": train}, repeats=9)
             ratio = seconds["train"] / seconds["hand"]
