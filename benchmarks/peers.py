@@ -23,6 +23,7 @@ from _timing import describe_machine, median_seconds
 from scipy.integrate import solve_ivp
 
 import tractax as tx
+from tractax import plotting
 from tractax.deep_linear import DeepLinear, LinearTask
 
 SIZES = (32, 32, 8)
@@ -181,14 +182,15 @@ def measure(kappa):
 
 def draw(tables, path):
     """Seconds against error, a panel for each condition number."""
-    figure = tx.plotting.new_figure(width=4.0 * len(tables), height=3.6)
+    figure = plotting.new_figure(width=4.0 * len(tables), height=3.6)
     for axes, (kappa, rows) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
         for i, label in enumerate(dict.fromkeys(row[0] for row in rows)):
             points = [(error, seconds) for name, _, error, seconds, _ in rows if name == label]
             axes.plot(*zip(*points, strict=True), "o-", ms=4, color=f"C{i}", label=label)
         axes.set(xscale="log", yscale="log", xlabel="worst error of the loss", ylabel="seconds", title=f"κ = {kappa:g}")
-    figure.axes[-1].legend(fontsize=7)
-    tx.plotting.save(figure, path)
+    figure.axes[0].set_ylim(top=3)
+    figure.axes[0].legend(fontsize=7, ncols=2, loc="upper center")
+    plotting.save(figure, path)
 
 
 def main():

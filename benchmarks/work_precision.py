@@ -4,7 +4,7 @@ A Hessian-vector product counts as two gradients, rejected steps count in full. 
 end, relative, against Dopri8 at rtol 1e-13 (RKC4 at 1e-12 for the stiffest problems, where Dopri8 would take minutes).
 
     python benchmarks/work_precision.py                     all problems, a table
-    python benchmarks/work_precision.py --plot FILE.png     and a figure of those with S(kappa)
+    python benchmarks/work_precision.py --plot FILE.png     and a figure of all
     python benchmarks/work_precision.py --quick             S(1e2) only
     python benchmarks/work_precision.py --implicit          Kvaerno5 as well, dense and matrix-free; takes long
 """
@@ -19,6 +19,7 @@ import lineax
 from _timing import describe_machine
 
 import tractax as tx
+from tractax import plotting
 from tractax.prediction import load_digits
 
 TOLERANCES = (1e-3, 1e-5, 1e-7, 1e-9)
@@ -161,18 +162,23 @@ def measure(name, problem, stiff, implicit):
 
 
 def draw(results, path):
-    """Gradients against error, a panel for each problem."""
-    figure = tx.plotting.new_figure(width=3.4 * len(results), height=3.4)
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
-    for axes, (name, rows) in zip(panels, results.items(), strict=True):
+    """Gradients against error, a panel for each problem, four in a row."""
+    rows_of_panels = -(-len(results) // 4)
+    columns = min(len(results), 4)
+    figure = plotting.new_figure(width=3.2 * columns, height=3.2 * rows_of_panels)
+    panels = figure.subplots(rows_of_panels, columns, squeeze=False).ravel()
+    for axes in panels[len(results) :]:
+        axes.set_axis_off()
+    for axes, (name, rows) in zip(panels, results.items(), strict=False):
         for i, label in enumerate(("Tsit5", "Dopri8", "RKC2", "RKC4", "Automatic")):
             points = [(error, count) for found, _, error, count, _ in rows if found == label and error > 0]
             if points:
                 axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", ms=4, label=label)
         axes.set(xscale="log", yscale="log", xlabel="relative error", title=name)
-    panels[0].set_ylabel("gradients")
+    for axes in panels[::columns]:
+        axes.set_ylabel("gradients")
     panels[0].legend(fontsize=8)
-    tx.plotting.save(figure, path)
+    plotting.save(figure, path)
 
 
 def main():
@@ -196,7 +202,7 @@ def main():
         }
     results = {name: measure(name, problem(), stiff, options.implicit) for name, (problem, stiff) in problems.items()}
     if options.plot is not None:
-        draw({name: rows for name, rows in results.items() if name.startswith("S(")}, options.plot)
+        draw(results, options.plot)
 
 
 if __name__ == "__main__":
