@@ -5,7 +5,7 @@ end, relative, against Dopri8 at rtol 1e-13 (RKC4 at 1e-12 for the stiffest prob
 
     python benchmarks/work_precision.py                     all problems, a table
     python benchmarks/work_precision.py --plot FILE.png     and a figure of all
-    python benchmarks/work_precision.py --only NAME …       some: S(1e2), S(1e4), "S(1e4) t=20", S(1e6), digits, tanh, saddles
+    python benchmarks/work_precision.py --only NAME …       some: S(1e2), S(1e4), "S(1e4) t=20", S(1e6), digits, …
     python benchmarks/work_precision.py --implicit          Kvaerno5 as well, dense and matrix-free; takes long
 """
 
