@@ -94,7 +94,7 @@ class NodePerturbation(AbstractPerturbation):
 
     def _batch(self, objective: Objective, key: PRNGKeyArray) -> PyTree:
         if self.batch_size is not None:
-            return draw_batch(objective, self.batch_size, key)
+            return draw_batch(objective, self.batch_size, key)[1]
         if not isinstance(objective.task, AbstractFiniteTask):
             raise ValueError(
                 "`batch_size` must be given unless the task has finitely many examples (tx.AbstractFiniteTask); got "
