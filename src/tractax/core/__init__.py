@@ -25,6 +25,7 @@ from ._reporting import AbstractReportingSolver as AbstractReportingSolver
 from ._result import RESULTS as RESULTS
 from ._result import succeeded as succeeded
 from ._rule import AbstractFlowRule as AbstractFlowRule
+from ._rule import AbstractParameterFlow as AbstractParameterFlow
 from ._rule import AbstractRule as AbstractRule
 from ._rule import AbstractStepRule as AbstractStepRule
 from ._rule import Objective as Objective

@@ -67,6 +67,27 @@ class AbstractFlowRule(AbstractRule, Generic[_State]):
         """The terms of the differential equation on `[t0, t1]`; random rules draw their path from `key`."""
 
 
+class AbstractParameterFlow(AbstractFlowRule[PyTree]):
+    """A flow of the parameters alone, by one ordinary differential equation: nothing else is remembered."""
+
+    @abc.abstractmethod
+    def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
+        """The velocity of the parameters."""
+
+    def init(self, params: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return params
+
+    def params(self, state: PyTree) -> PyTree:
+        """The state is the parameters themselves."""
+        return state
+
+    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
+        """One `diffrax.ODETerm`."""
+        del state, t0, t1, key
+        return diffrax.ODETerm(self.vector_field)
+
+
 class AbstractStepRule(AbstractRule, Generic[_State]):
     """A rule in discrete time: an update, and the flow time that one step takes."""
 

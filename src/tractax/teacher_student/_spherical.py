@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import (
-    AbstractFlowRule,
+    AbstractParameterFlow,
     AbstractSampledTask,
     AbstractStepRule,
     Objective,
@@ -27,7 +26,7 @@ class AbstractSpherical(eqx.Module):
     direction: eqx.AbstractVar[Float[Array, " in"]]
 
 
-class SphericalFlow(AbstractFlowRule[PyTree]):
+class SphericalFlow(AbstractParameterFlow):
     r"""$\tau\,\dot\theta = -(I - \theta\theta^\top)\,\nabla L(\theta)$: gradient flow on the unit sphere.
 
     Only the `direction` of the model moves.
@@ -46,21 +45,12 @@ class SphericalFlow(AbstractFlowRule[PyTree]):
         """The state is the parameters themselves."""
         return check_spherical(params, "SphericalFlow")
 
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
         gradient = objective.gradient(params).direction
         velocity = -tangential(gradient, params.direction) / self.time_constant.astype(gradient.dtype)
         return eqx.tree_at(lambda p: p.direction, jax.tree.map(jnp.zeros_like, params), velocity)
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
 
 class SphericalSGD(AbstractStepRule[None]):

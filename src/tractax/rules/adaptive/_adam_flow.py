@@ -17,17 +17,16 @@ Source: Cattaneo, Klusowski, Shigida 2023 (arXiv 2309.00079).
 
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import AbstractFlowRule, Objective, check_fraction, check_positive
+from ...core import AbstractParameterFlow, Objective, check_fraction, check_positive
 from ..descent._modified_flow import check_order
 
 
-class AdamFlow(AbstractFlowRule[PyTree]):
+class AdamFlow(AbstractParameterFlow):
     r"""The flow that Adam of learning rate $h$ follows up to $O(h^p)$ at a fixed time, for $p$ of 1 or 2.
 
     Compare it with `tx.GradientDescent(h, functools.partial(optax.adam, b1=..., b2=..., eps=0.0, eps_root=ε))` at the
@@ -70,14 +69,6 @@ class AdamFlow(AbstractFlowRule[PyTree]):
         self.eps_root = check_positive("eps_root", eps_root)
         self.order = check_order(order, 2)
 
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
@@ -97,8 +88,3 @@ class AdamFlow(AbstractFlowRule[PyTree]):
         # 1 - ε/(g² + ε) is (g/root)².
         weight = (1 + b1) / (1 - b1) - (1 + b2) / (1 - b2) * (g / root) ** 2
         return -(g + h / 2 * weight * slope) / root
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)

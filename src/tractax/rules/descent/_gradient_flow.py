@@ -2,13 +2,12 @@
 
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from ...core import AbstractFlowRule, AbstractRule, Assumption, Objective, check_positive
+from ...core import AbstractParameterFlow, AbstractRule, Assumption, Objective, check_positive
 
 
 def _as_positive(x: Any) -> Array:
@@ -23,7 +22,7 @@ def _as_rates(x: Any) -> Array | None:
     return None if x is None else check_positive("rates", x, zero=True)
 
 
-class GradientFlow(AbstractFlowRule[PyTree]):
+class GradientFlow(AbstractParameterFlow):
     r"""$\tau\,\dot\theta = -r\,(\nabla L(\theta) + \gamma\,\theta)$.
 
     Time is continuous: $k$ steps of gradient descent with learning rate $\eta$ correspond to $t = \eta k$ at
@@ -41,14 +40,6 @@ class GradientFlow(AbstractFlowRule[PyTree]):
     weight_decay: Float[Array, ""] = eqx.field(converter=_as_decay, default=0.0)
     rates: Float[Array, " arrays"] | None = eqx.field(converter=_as_rates, default=None)
     real_spectrum: ClassVar[bool] = True
-
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
@@ -69,11 +60,6 @@ class GradientFlow(AbstractFlowRule[PyTree]):
             )
         scaled = [rate.astype(v.dtype) * v for rate, v in zip(self.rates, leaves, strict=True)]
         return jax.tree.unflatten(structure, scaled)
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
 
 def check_flow(rule: AbstractRule | None, theory: str, *, rates: bool = False) -> GradientFlow:

@@ -16,17 +16,16 @@ Wanner, *Geometric Numerical Integration*, chapter IX.
 
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import AbstractFlowRule, AbstractTask, Objective, check_fraction, check_positive
+from ...core import AbstractParameterFlow, AbstractTask, Objective, check_fraction, check_positive
 
 _HIGHEST = 4
 
 
-class ModifiedFlow(AbstractFlowRule[PyTree]):
+class ModifiedFlow(AbstractParameterFlow):
     r"""The flow that gradient descent of learning rate $h$ follows up to $O(h^p)$ at a fixed time.
 
     Compare it with `tx.GradientDescent(learning_rate)` at the times $t = hk$ of its steps. Order 1 is gradient flow,
@@ -84,14 +83,6 @@ class ModifiedFlow(AbstractFlowRule[PyTree]):
         rate = check_positive("learning_rate", learning_rate)
         return cls(rate * ((1 + beta) / (1 - beta) ** 2).astype(rate.dtype))
 
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
@@ -106,11 +97,6 @@ class ModifiedFlow(AbstractFlowRule[PyTree]):
         for lower in corrections[-2::-1]:
             velocity = jax.tree.map(lambda f, v: f + self.learning_rate.astype(f.dtype) * v, lower, velocity)
         return velocity
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
 
 def momentum_start(model: PyTree, task: AbstractTask, learning_rate: ArrayLike, momentum: ArrayLike) -> PyTree:

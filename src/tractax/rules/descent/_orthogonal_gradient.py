@@ -19,14 +19,13 @@ Source: Prieto, Barsbey, Mediano and Birdal 2025, arXiv 2501.04697, whose code t
 
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import AbstractFlowRule, AbstractTask, Objective, check_positive
+from ...core import AbstractParameterFlow, AbstractTask, Objective, check_positive
 
 
 def orthogonal_gradient(gradient: PyTree, params: PyTree, *, rescale: bool = False) -> PyTree:
@@ -69,7 +68,7 @@ def perp_grad(*, rescale: bool = False) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-class OrthogonalFlow(AbstractFlowRule[PyTree]):
+class OrthogonalFlow(AbstractParameterFlow):
     r"""$\tau\,\dot w = -g_\perp$ for every parameter array: gradient flow on a product of spheres.
 
     **Arguments:**
@@ -90,24 +89,11 @@ class OrthogonalFlow(AbstractFlowRule[PyTree]):
         self.time_constant = check_positive("time_constant", time_constant)
         self.rescale = rescale
 
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
         gradient = orthogonal_gradient(objective.gradient(params), params, rescale=self.rescale)
         return jax.tree.map(lambda g: -g / self.time_constant.astype(g.dtype), gradient)
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
 
 def array_norms(model: PyTree) -> Float[Array, " arrays"]:

@@ -12,13 +12,12 @@ Source: Rosca, Wu, Qin, Dherin 2023 (arXiv 2302.01952).
 
 from typing import Any
 
-import diffrax
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import AbstractFlowRule, Objective, check_positive
+from ...core import AbstractParameterFlow, Objective, check_positive
 
 
 def log_ratio(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -28,7 +27,7 @@ def log_ratio(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(inside, -jnp.log1p(-safe) / safe, jnp.where(x == 0, 1.0, jnp.nan))
 
 
-class PrincipalFlow(AbstractFlowRule[PyTree]):
+class PrincipalFlow(AbstractParameterFlow):
     r"""The flow that gradient descent of learning rate $h$ follows exactly on a quadratic loss.
 
     Compare it with `tx.GradientDescent(learning_rate)` at the times $t = hk$ of its steps; on other losses they differ
@@ -57,14 +56,6 @@ class PrincipalFlow(AbstractFlowRule[PyTree]):
     def __init__(self, learning_rate: ArrayLike):
         self.learning_rate = check_positive("learning_rate", learning_rate)
 
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
@@ -76,8 +67,3 @@ class PrincipalFlow(AbstractFlowRule[PyTree]):
         curvatures, directions = jnp.linalg.eigh(jax.hessian(loss)(flat))
         strength = log_ratio(self.learning_rate.astype(flat.dtype) * curvatures)
         return unravel(-directions @ (strength * (directions.T @ jax.grad(loss)(flat))))
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)

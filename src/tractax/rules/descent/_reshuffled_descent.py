@@ -16,13 +16,12 @@ Source: Smith, Dherin, Barrett, De 2021 (arXiv 2101.12176).
 
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ...core import AbstractFlowRule, AbstractSampledTask, AbstractStepRule, Objective, check_key, check_positive
+from ...core import AbstractParameterFlow, AbstractSampledTask, AbstractStepRule, Objective, check_key, check_positive
 from ._modified_flow import check_order
 
 
@@ -86,7 +85,7 @@ class ReshuffledDescent(AbstractStepRule[tuple[Int[Array, " batches"], Int[Array
         return params, (order, done + 1)
 
 
-class ReshuffledFlow(AbstractFlowRule[PyTree]):
+class ReshuffledFlow(AbstractParameterFlow):
     r"""The flow on which epochs of `ReshuffledDescent` end, averaged over all orders, up to $O(h^{p+1})$ an epoch.
 
     Compare at the ends of epochs, $t = mhk$. Order 1 is the gradient flow of the mean of the batches.
@@ -110,14 +109,6 @@ class ReshuffledFlow(AbstractFlowRule[PyTree]):
         self.batches = _check_batches(batches)
         self.order = check_order(order, 2)
 
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
@@ -131,11 +122,6 @@ class ReshuffledFlow(AbstractFlowRule[PyTree]):
             return jax.tree.map(lambda g, hg: g + half.astype(g.dtype) * hg, gradient, product(gradient))
 
         return jax.tree.map(lambda x: -jnp.mean(x, axis=0), jax.vmap(descent)(self.batches))
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
 
 def _batch_loss(objective: Objective) -> Any:

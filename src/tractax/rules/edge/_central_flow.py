@@ -34,7 +34,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractFlowRule, AbstractTask, Objective, check_count, check_fraction, check_positive
+from ...core import (
+    AbstractFlowRule,
+    AbstractParameterFlow,
+    AbstractTask,
+    Objective,
+    check_count,
+    check_fraction,
+    check_positive,
+)
 from ._sharpness import leading_eigenpair
 
 
@@ -53,7 +61,7 @@ class Oscillation(eqx.Module):
     loss: Float[Array, "*times"]
 
 
-class CentralFlow(AbstractFlowRule[PyTree]):
+class CentralFlow(AbstractParameterFlow):
     r"""The flow that gradient descent of learning rate $\eta$ follows on average, below and at the edge of stability.
 
     Compare it with the mean of `tx.GradientDescent(learning_rate)` over a window of steps, at the times $t = \eta k$.
@@ -78,24 +86,11 @@ class CentralFlow(AbstractFlowRule[PyTree]):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.iterations = check_count("iterations", iterations)
 
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
         edge = _Edge(params, objective, self.iterations)
         return edge.unravel(-(edge.gradient + self._variance(edge) / 2 * edge.steepening))
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
     def oscillation(self, model: PyTree, task: AbstractTask) -> Oscillation:
         """The oscillations of descent where the flow passes this model.

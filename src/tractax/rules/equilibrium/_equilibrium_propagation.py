@@ -22,19 +22,18 @@ Sources: Scellier and Bengio 2017 (arXiv 1602.05179); Laborieux and Zenke 2023 (
 
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import AbstractFlowRule, Objective, check_count, check_positive
+from ...core import AbstractParameterFlow, Objective, check_count, check_positive
 from ._equilibrium_network import EquilibriumTask, check_network, root
 from ._jacobian_homeostasis import jacobian_asymmetry
 
 
-class EquilibriumPropagation(AbstractFlowRule[PyTree]):
+class EquilibriumPropagation(AbstractParameterFlow):
     r"""$\tau\dot\theta = \frac1n\sum_i\hat d_i^{\,\top}\,\partial F/\partial\theta - k\nabla\mathcal A - \gamma\theta$.
 
     It moves any `AbstractEquilibriumModel` on an `EquilibriumTask`. For steps, pass `solver=diffrax.Euler()` and
@@ -83,14 +82,6 @@ class EquilibriumPropagation(AbstractFlowRule[PyTree]):
         self.time_constant = check_positive("time_constant", time_constant)
         self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
 
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def responses(
         self, model: PyTree, task: PyTree
     ) -> tuple[Float[Array, "examples units"], Float[Array, "examples units"]]:
@@ -129,11 +120,6 @@ class EquilibriumPropagation(AbstractFlowRule[PyTree]):
             return -(g + self.weight_decay.astype(g.dtype) * w) / self.time_constant.astype(g.dtype)
 
         return jax.tree.map(velocity, params, gradient)
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
     def _gradient(self, model: PyTree, task: PyTree) -> tuple[PyTree, Array]:
         """The gradient, and the free states from which it was found."""

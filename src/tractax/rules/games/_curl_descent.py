@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import AbstractFlowRule, Objective, as_float_array, check_positive, require
+from ...core import AbstractParameterFlow, Objective, as_float_array, check_positive, require
 
 
-class CurlDescent(AbstractFlowRule[PyTree]):
+class CurlDescent(AbstractParameterFlow):
     r"""$\tau\,\dot\theta = -D\,\nabla L(\theta)$ with a diagonal $D$ of signs: where $D = -1$ the rule is flipped.
 
     With both signs present the velocity is the gradient of no function. $D = I$ is gradient flow.
@@ -46,10 +45,6 @@ class CurlDescent(AbstractFlowRule[PyTree]):
             )
         return params
 
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
@@ -60,11 +55,6 @@ class CurlDescent(AbstractFlowRule[PyTree]):
     def _flipped(self, sign: Array, gradient: Array) -> Array:
         sign = sign.reshape(sign.shape + (1,) * (gradient.ndim - sign.ndim))
         return -sign.astype(gradient.dtype) * gradient / self.time_constant.astype(gradient.dtype)
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
 
 
 def _check_signs(sign: Any) -> Array:

@@ -2,15 +2,14 @@
 
 from typing import Any, ClassVar
 
-import diffrax
 import jax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import AbstractFlowRule, Objective, check_positive
+from ...core import AbstractParameterFlow, Objective, check_positive
 from ._mirror_potential import AbstractMirrorPotential, check_potential
 
 
-class MirrorFlow(AbstractFlowRule[PyTree]):
+class MirrorFlow(AbstractParameterFlow):
     r"""$\tau\,\dot\theta = -\nabla L(\theta)/\varphi''(\theta)$, so that $\varphi'(\theta)$ moves down the gradient.
 
     If it ends at a global minimum of least squares, then at the one that is nearest to the start in the Bregman
@@ -39,10 +38,6 @@ class MirrorFlow(AbstractFlowRule[PyTree]):
         """The state is the parameters themselves."""
         return self.potential.checked(params)
 
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
-
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
@@ -51,8 +46,3 @@ class MirrorFlow(AbstractFlowRule[PyTree]):
             return -self.potential.speed(w) * gradient / self.time_constant.astype(w.dtype)
 
         return jax.tree.map(velocity, params, objective.gradient(params))
-
-    def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
-        """One `diffrax.ODETerm`."""
-        del state, t0, t1, key
-        return diffrax.ODETerm(self.vector_field)
