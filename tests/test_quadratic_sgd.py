@@ -288,6 +288,7 @@ def test_refuses():
         (lambda: SGDFlow(0.0, 3), "`learning_rate` must be positive"),
         (lambda: SGDFlow(0.1, 0), "`examples` must be a whole number of at least 1; got 0"),
         (lambda: SGDFlow(0.1, 3, 1.5), "`batch_size` must be a whole number of at least 1; got 1.5"),
+        (lambda: SGDFlow(0.1, 3, 4), "`batch_size` must be at most 3, the `examples`; got 4"),
         (lambda: SGDFlow(0.1, 3, weight_decay=-1.0), "`weight_decay` must be non-negative"),
         (lambda: tx.train(model, task, SGDFlow(0.1, 3), [1.0]), "`key` must be a JAX PRNG key"),
         (

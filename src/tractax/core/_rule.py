@@ -68,7 +68,7 @@ class AbstractFlowRule(AbstractRule, Generic[_State]):
 
 
 class AbstractParameterFlow(AbstractFlowRule[PyTree]):
-    """A flow of the parameters alone, by one ordinary differential equation: nothing else is remembered."""
+    """A flow whose state is the parameters alone; one ordinary differential equation, unless `terms` says otherwise."""
 
     @abc.abstractmethod
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:

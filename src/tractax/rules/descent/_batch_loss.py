@@ -9,9 +9,9 @@ from ...core import AbstractFiniteTask, AbstractSampledTask, Objective, check_ke
 
 def check_batch_size(batch_size: PyTree) -> int | None:
     """A number of examples, or `None` for the full loss."""
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(
-            f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size}."
+            f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size!r}."
         )
     return batch_size
 

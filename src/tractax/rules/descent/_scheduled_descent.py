@@ -1,13 +1,12 @@
 """Gradient descent with a learning rate of its own for every step."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ...core import AbstractSampledTask, AbstractStepRule, Objective, check_key, check_matrix, check_positive
+from ...core import AbstractStepRule, Objective, check_matrix, check_positive
+from ._batch_loss import check_batch_size, loss_seen
 
 
 class ScheduledDescent(AbstractStepRule[Int[Array, ""]]):
@@ -32,12 +31,8 @@ class ScheduledDescent(AbstractStepRule[Int[Array, ""]]):
 
     def __init__(self, rates: ArrayLike, *, batch_size: PyTree = None):
         self.rates = check_positive("rates", check_matrix("rates", rates, (None,)), zero=True)
-        if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-            raise ValueError(
-                f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size!r}."
-            )
         self.time_per_step = jnp.ones_like(self.rates[0])
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
 
     @property
     def random(self) -> bool:
@@ -54,17 +49,5 @@ class ScheduledDescent(AbstractStepRule[Int[Array, ""]]):
     ) -> tuple[PyTree, Int[Array, ""]]:
         """One step at its own rate."""
         rate = self.rates[jnp.minimum(state, self.rates.shape[0] - 1)]
-        gradient = self._gradient(params, objective, key)
+        gradient = jax.grad(loss_seen(objective, self.batch_size, key))(params)
         return jax.tree.map(lambda w, g: w - rate.astype(w.dtype) * g, params, gradient), state + 1
-
-    def _gradient(self, params: PyTree, objective: Objective, key: PRNGKeyArray | None) -> Any:
-        if self.batch_size is None:
-            return objective.gradient(params)
-        check_key(key)
-        task = objective.task
-        if not isinstance(task, AbstractSampledTask):
-            raise ValueError(
-                f"`batch_size` needs a task that can be sampled (tx.AbstractSampledTask); got {type(task).__name__}."
-            )
-        batch = task.sample(key, self.batch_size)
-        return jax.grad(lambda params: task.batch_loss(objective.model(params), batch))(params)

@@ -6,12 +6,12 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractFlowRule, Objective, check_positive
+from ...core import AbstractParameterFlow, Objective, check_positive
 from ..descent._gradient_flow import GradientFlow
 from ._brownian_motion import white_noise
 
 
-class LangevinFlow(AbstractFlowRule[PyTree]):
+class LangevinFlow(AbstractParameterFlow):
     r"""$d\theta = -(\nabla L(\theta) + \gamma\,\theta)\,dt + \sqrt{2T}\,dW$, with white noise on every trainable number.
 
     In the long run parameters follow Gibbs' law, with a density $\propto e^{-(L + \gamma\lVert\theta\rVert^2/2)/T}$ where
@@ -38,14 +38,6 @@ class LangevinFlow(AbstractFlowRule[PyTree]):
     def __init__(self, temperature: ArrayLike, weight_decay: ArrayLike = 0.0):
         self.temperature = check_positive("temperature", temperature, zero=True)
         self.drift = GradientFlow(weight_decay=weight_decay)
-
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The mean velocity of the parameters."""

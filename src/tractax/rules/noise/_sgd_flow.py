@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractFiniteTask, AbstractFlowRule, Objective, check_count, check_positive
+from ...core import AbstractFiniteTask, AbstractParameterFlow, Objective, check_count, check_positive
 from ..descent._gradient_flow import GradientFlow
 from ._brownian_motion import brownian_motion
 
 
-class SGDFlow(AbstractFlowRule[PyTree]):
+class SGDFlow(AbstractParameterFlow):
     r"""$d\theta = -\nabla L\,dt + \sqrt{\eta/(Bn)}\,\sum_i(\nabla\ell_i - \nabla L)\,dW_i$, in the sense of Ito.
 
     The losses $\ell_i$ of the $n$ examples have the mean $L$. The noise has the covariance of mini-batch gradients at
@@ -34,7 +34,8 @@ class SGDFlow(AbstractFlowRule[PyTree]):
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive, no examples, an empty batch or a negative weight decay.
+    `ValueError` for a learning rate that is not positive, no examples, a batch that is
+    empty or larger than they are, or a negative weight decay.
     """
 
     learning_rate: Float[Array, ""]
@@ -46,18 +47,11 @@ class SGDFlow(AbstractFlowRule[PyTree]):
         self, learning_rate: ArrayLike, examples: PyTree, batch_size: PyTree = 1, *, weight_decay: ArrayLike = 0.0
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
-        for name, count in (("examples", examples), ("batch_size", batch_size)):
-            check_count(name, count)
-        self.examples, self.batch_size = examples, batch_size
+        self.examples = check_count("examples", examples)
+        self.batch_size = check_count("batch_size", batch_size)
+        if self.batch_size > self.examples:
+            raise ValueError(f"`batch_size` must be at most {self.examples}, the `examples`; got {self.batch_size}.")
         self.drift = GradientFlow(weight_decay=weight_decay)
-
-    def init(self, params: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return params
-
-    def params(self, state: PyTree) -> PyTree:
-        """The state is the parameters themselves."""
-        return state
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The mean velocity of the parameters."""
