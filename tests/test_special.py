@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from tractax.special import damped_oscillation, exprel, geometric, normalised_bessel, talbot, wright_omega
+from tractax.special import circle_angle, damped_oscillation, exprel, geometric, normalised_bessel, talbot, wright_omega
 
 POINTS = [0.0, 1e-300, -1e-17, 1e-9, -1e-3, 0.3, -0.999, 0.9999, 1.0001, -1.5, 3.0, -20.0, 50.0, -700.0, 600.0]
 
@@ -141,3 +141,17 @@ def test_damped_oscillation():
     # ∂/∂k of e^{-κt} sin(qt)/q at critical damping is -t³e^{-κt}/6.
     slope = jax.grad(lambda k: damped_oscillation(3.0, 1.0, k)[1])(1.0)
     assert float(slope) == pytest.approx(-27 / 6 * np.exp(-3), rel=1e-12)
+
+
+def test_circle_angle():
+    angle = np.concatenate([np.linspace(-np.pi / 2, np.pi / 2, 2001), [1e-300, -1e-17, np.pi / 8, 3 * np.pi / 8]])
+    found = circle_angle(np.sin(angle), np.cos(angle))
+    np.testing.assert_allclose(found, angle, rtol=6e-16)
+    single = circle_angle(np.sin(angle).astype(np.float32), np.cos(angle).astype(np.float32))
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, angle, rtol=4e-7, atol=1e-30)
+    # The distance from a right angle, which the sine alone does not know; and derivatives through both.
+    assert float(circle_angle(1.0, 1e-12)) == pytest.approx(np.pi / 2 - 1e-12, rel=3e-16)
+    slopes = jax.vmap(jax.grad(lambda x: circle_angle(jnp.sin(x), jnp.cos(x))))(jnp.asarray(angle))
+    np.testing.assert_allclose(slopes, 1.0, rtol=1e-15)
+    assert float(jax.grad(circle_angle)(1.0, 0.0)) == 0.0

@@ -4,7 +4,6 @@ from ._activations import AbstractActivation as AbstractActivation
 from ._activations import Custom as Custom
 from ._activations import Erf as Erf
 from ._activations import Linear as Linear
-from ._activations import ReLU as ReLU
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
 from ._crossing import crossing_times as crossing_times
@@ -19,6 +18,7 @@ from ._largest_margin import largest_margin as largest_margin
 from ._lyapunov_exponent import lyapunov_exponent as lyapunov_exponent
 from ._plateaus import Plateaus as Plateaus
 from ._plateaus import plateaus as plateaus
+from ._rectifier import ReLU as ReLU
 from ._residual import residual as residual
 from ._scaling import Scaling as Scaling
 from ._scaling import scaling as scaling

@@ -1,9 +1,8 @@
 r"""Activation functions that know their Gaussian averages.
 
-Fields $u$ are jointly normal with mean zero and covariance $C$; $a, b, c, d$ are indices into them, arrays that broadcast
-against each other, so that one call returns a whole table of averages. In the notation of Saad and Solla 1995 (Phys. Rev.
-E 52, 4225) `pair` is $I_2$, `slopes` $J_2$, `drift` $I_3$ and `diffusion` $I_4$. The averages of the rectifier that are
-not elementary follow from Price's theorem, as one integral over the strength of the correlations.
+Fields $u$ are jointly normal with mean zero and covariance $C$; $a, b, c, d$ are indices into them that broadcast against
+each other, so that one call returns a whole table of averages. In the notation of Saad and Solla 1995 (Phys. Rev. E 52,
+4225) `pair` is $I_2$, `slopes` $J_2$, `drift` $I_3$ and `diffusion` $I_4$.
 """
 
 import abc
@@ -16,7 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Indices = Int[Array, "..."]
+from ..special import circle_angle
+from ._index_kinds import by_kind
+
+Indices = Int[Array, "..."] | Int[np.ndarray, "..."] | int
 
 
 class AbstractActivation(eqx.Module):
@@ -35,21 +37,25 @@ class AbstractActivation(eqx.Module):
         """$\\mathbb E\\,g'(u_a)\\,g'(u_b)$."""
 
     @abc.abstractmethod
-    def drift(self, covariance: Float[Array, "n n"], a: Indices, b: Indices, c: Indices) -> Float[Array, "..."]:
-        """$\\mathbb E\\,g'(u_a)\\,u_b\\,g(u_c)$."""
+    def curvature(self, covariance: Float[Array, "n n"], a: Indices, b: Indices) -> Float[Array, "..."]:
+        """$\\mathbb E\\,g''(u_a)\\,g(u_b)$, where kinks count."""
 
     @abc.abstractmethod
     def diffusion(
         self, covariance: Float[Array, "n n"], a: Indices, b: Indices, c: Indices, d: Indices
     ) -> Float[Array, "..."]:
-        """$\\mathbb E\\,g'(u_a)\\,g'(u_b)\\,g(u_c)\\,g(u_d)$."""
+        """$\\mathbb E\\,g'(u_a)\\,g'(u_b)\\,g(u_c)\\,g(u_d)$, at indices that are known when JAX traces."""
 
-    def diffusion_of_sum(
-        self, covariance: Float[Array, "n n"], a: Int[Array, " pairs"], b: Int[Array, " pairs"], s: Float[Array, " n"]
-    ) -> Float[Array, " pairs"]:
-        """$\\mathbb E\\,g'(u_a)\\,g'(u_b)\\,\\big(\\sum_c s_c\\,g(u_c)\\big)^2$: `diffusion`, summed over c and d."""
-        c, d, weight = _symmetric_products(s)
-        return self.diffusion(covariance, a[:, None], b[:, None], c[None, :], d[None, :]) @ weight
+    def drift(self, covariance: Float[Array, "n n"], a: Indices, b: Indices, c: Indices) -> Float[Array, "..."]:
+        """$\\mathbb E\\,g'(u_a)\\,u_b\\,g(u_c)$."""
+        # Stein's lemma: u_b stands for a derivative by every field that it is correlated with.
+        return covariance[a, b] * self.curvature(covariance, a, c) + covariance[b, c] * self.slopes(covariance, a, c)
+
+    def diffusion_of_sum(self, covariance: Float[Array, "n n"], s: Float[Array, " n"], units: int) -> Float[Array, "k k"]:
+        """$\\mathbb E\\,g'(u_a)\\,g'(u_b)\\,\\big(\\sum_c s_c\\,g(u_c)\\big)^2$ for a and b among the first `units`."""
+        (a, b), (c, d) = np.triu_indices(units), np.triu_indices(s.shape[0])
+        weight = jnp.asarray(np.where(c == d, 1.0, 2.0), s.dtype) * s[c] * s[d]
+        return _symmetric(self.diffusion(covariance, a[:, None], b[:, None], c[None, :], d[None, :]) @ weight, units)
 
 
 class Linear(AbstractActivation):
@@ -67,17 +73,17 @@ class Linear(AbstractActivation):
         """One."""
         return jnp.ones_like(covariance[a, b])
 
-    def drift(self, covariance, a, b, c):
-        """$C_{bc}$."""
-        return covariance[b, c] * jnp.ones_like(covariance[a, b])
+    def curvature(self, covariance, a, b):
+        """Zero."""
+        return jnp.zeros_like(covariance[a, b])
 
     def diffusion(self, covariance, a, b, c, d):
         """$C_{cd}$."""
         return covariance[c, d] * jnp.ones_like(covariance[a, b])
 
-    def diffusion_of_sum(self, covariance, a, b, s):
+    def diffusion_of_sum(self, covariance, s, units):
         """$s^\\top C s$."""
-        return s @ covariance @ s * jnp.ones_like(covariance[a, b])
+        return s @ covariance @ s * jnp.ones_like(covariance[:units, :units])
 
 
 class Erf(AbstractActivation):
@@ -89,19 +95,16 @@ class Erf(AbstractActivation):
 
     def pair(self, covariance, a, b):
         """$\\tfrac2\\pi\\arcsin\\big(C_{ab}/\\sqrt{(1+C_{aa})(1+C_{bb})}\\big)$."""
-        product = (1 + covariance[a, a]) * (1 + covariance[b, b])
-        return 2 / np.pi * _arcsin(covariance[a, b] / jnp.sqrt(product))
+        return 2 / np.pi * _arcsin(covariance[a, b] * _inverse_width(covariance[a, a]) * _inverse_width(covariance[b, b]))
 
     def slopes(self, covariance, a, b):
         """$\\tfrac2\\pi\\big((1+C_{aa})(1+C_{bb}) - C_{ab}^2\\big)^{-1/2}$."""
         square = (1 + covariance[a, a]) * (1 + covariance[b, b]) - covariance[a, b] ** 2
         return 2 / np.pi / jnp.sqrt(square)
 
-    def drift(self, covariance, a, b, c):
-        """Elementary; see Saad and Solla 1995."""
-        wide = 1 + covariance[a, a]
-        square = wide * (1 + covariance[c, c]) - covariance[a, c] ** 2
-        return 2 / np.pi * (covariance[b, c] * wide - covariance[a, b] * covariance[a, c]) / (wide * jnp.sqrt(square))
+    def curvature(self, covariance, a, b):
+        """$-C_{ab}/(1+C_{aa})$ of `slopes`."""
+        return -covariance[a, b] / (1 + covariance[a, a]) * self.slopes(covariance, a, b)
 
     def diffusion(self, covariance, a, b, c, d):
         """Elementary; see Saad and Solla 1995."""
@@ -114,57 +117,26 @@ class Erf(AbstractActivation):
             ai, bi, aj, bj = covariance[a, i], covariance[b, i], covariance[a, j], covariance[b, j]
             return covariance[i, j] - (bi * bj * wide_a + ai * aj * wide_b - ab * (ai * bj + aj * bi)) / square
 
-        angle = _arcsin(reduced(c, d) / jnp.sqrt((1 + reduced(c, c)) * (1 + reduced(d, d))))
+        angle = _arcsin(reduced(c, d) * _inverse_width(reduced(c, c)) * _inverse_width(reduced(d, d)))
         return 4 / np.pi**2 * angle / jnp.sqrt(square)
 
-    def diffusion_of_sum(self, covariance, a, b, s):
-        """`diffusion` without looking up every single entry of the covariance, which is what its time goes into."""
-        c, d, weight = _symmetric_products(s)
+    def diffusion_of_sum(self, covariance, s, units):
+        """`diffusion` with what depends on a pair of fields computed once for the pair."""
+        a, b = np.triu_indices(units)
         own, ab = jnp.diagonal(covariance), covariance[a, b][:, None]
+        to_a, to_b = covariance[a], covariance[b]
         wide_a, wide_b = 1 + own[a][:, None], 1 + own[b][:, None]
         square = wide_a * wide_b - ab**2
-        to_a, to_b = covariance[a], covariance[b]
         share_a, share_b = (to_a * wide_b - ab * to_b) / square, (to_b * wide_a - ab * to_a) / square
-        reduced = covariance[None, :, :] - to_a[:, :, None] * share_a[:, None, :] - to_b[:, :, None] * share_b[:, None, :]
-        scale = jax.lax.rsqrt(1 + own[None, :] - to_a * share_a - to_b * share_b)
-        correlation = reduced * scale[:, :, None] * scale[:, None, :]
-        return 4 / np.pi**2 * (_arcsin(correlation[:, c, d]) @ weight) / jnp.sqrt(square[:, 0])
-
-
-class ReLU(AbstractActivation):
-    r"""$g(u) = \max(0, u)$, with $g'(0) = 0$.
-
-    `diffusion` is an integral done by 24 Gauss-Legendre nodes: accurate to 1e-13, and to 1e-10 where the covariance is
-    nearly but not exactly singular.
-    """
-
-    def __call__(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The rectifier."""
-        return jax.nn.relu(u)
-
-    def pair(self, covariance, a, b):
-        """$\\sqrt{C_{aa}C_{bb}}\\,(\\sin\\theta + (\\pi-\\theta)\\cos\\theta)/2\\pi$, with $\\theta$ the angle."""
-        return _relu_pair(covariance[a, a], covariance[b, b], covariance[a, b])
-
-    def slopes(self, covariance, a, b):
-        """$\\tfrac14 + \\arcsin(\\cos\\theta)/2\\pi$."""
-        return _quadrant(covariance[a, a], covariance[b, b], covariance[a, b])
-
-    def drift(self, covariance, a, b, c):
-        """$C_{ab}\\sqrt{C_{aa}C_{cc} - C_{ac}^2}/(2\\pi C_{aa}) + C_{bc}\\,\\mathbb E\\,g'(u_a)g'(u_c)$."""
-        aa, cc, ac = covariance[a, a], covariance[c, c], covariance[a, c]
-        ratio = covariance[a, b] * _inverse(aa)
-        return ratio * _sqrt(aa * cc - ac**2) / (2 * np.pi) + covariance[b, c] * _quadrant(aa, cc, ac)
-
-    def diffusion(self, covariance, a, b, c, d):
-        """One integral over the strength of the correlations."""
-        index = jnp.stack(jnp.broadcast_arrays(a, b, c, d), axis=-1)
-        tables = covariance[index[..., :, None], index[..., None, :]]
-        return jax.vmap(_relu_diffusion)(tables.reshape(-1, 4, 4)).reshape(index.shape[:-1])
+        cd = covariance[None, :, :] - to_a[:, :, None] * share_a[:, None, :] - to_b[:, :, None] * share_b[:, None, :]
+        scale = _inverse_width(own[None, :] - to_a * share_a - to_b * share_b)
+        angle = _arcsin(cd * scale[:, :, None] * scale[:, None, :])
+        of_square = jnp.sum(angle * s[None, :, None] * s[None, None, :], axis=(1, 2))
+        return _symmetric(4 / np.pi**2 * of_square / jnp.sqrt(square[:, 0]), units)
 
 
 class Custom(AbstractActivation):
-    """Any activation function, its averages by Gauss-Hermite quadrature.
+    """Any activation function, its averages by Gauss-Hermite quadrature, at indices that are known when JAX traces.
 
     Accurate for smooth functions only: a kink costs all but three digits. `error` measures how far the averages can be
     trusted.
@@ -172,7 +144,7 @@ class Custom(AbstractActivation):
     **Arguments:**
 
     - `function`: $g$, from numbers to numbers, differentiable by JAX.
-    - `nodes`: in each direction; `diffusion` sums over `nodes**4` points.
+    - `nodes`: in each direction; `diffusion` of four different fields sums over `nodes**4` points.
     """
 
     function: Callable[[Any], Any] = eqx.field(static=True)
@@ -197,12 +169,15 @@ class Custom(AbstractActivation):
         """By quadrature over two fields."""
         return self._average(lambda u: self._slope(u[0]) * self._slope(u[1]), covariance, a, b)
 
-    def drift(self, covariance, a, b, c):
-        """By quadrature over three fields."""
-        return self._average(lambda u: self._slope(u[0]) * u[1] * self.function(u[2]), covariance, a, b, c)
+    def curvature(self, covariance, a, b):
+        """By quadrature over two fields; from $\\mathbb E\\,g'(u_a)\\,u_a\\,g(u_b)$, in which kinks count."""
+        moment = self._average(lambda u: self._slope(u[0]) * u[0] * self.function(u[1]), covariance, a, b)
+        variance = covariance[a, a]
+        rest = moment - covariance[a, b] * self.slopes(covariance, a, b)
+        return jnp.where(variance > 0, rest / jnp.where(variance > 0, variance, 1.0), 0.0)
 
     def diffusion(self, covariance, a, b, c, d):
-        """By quadrature over four fields."""
+        """By quadrature over the fields that differ."""
 
         def integrand(u):
             return self._slope(u[0]) * self._slope(u[1]) * self.function(u[2]) * self.function(u[3])
@@ -211,105 +186,44 @@ class Custom(AbstractActivation):
 
     def error(self, covariance: Float[Array, "n n"]) -> Float[Array, ""]:
         """How much $\\mathbb E\\,(g'g)^2$ of any field changes when two nodes more are used: the scale of the error."""
-        n = jnp.arange(covariance.shape[0])
+        n = np.arange(covariance.shape[0])
         finer = Custom(self.function, self.nodes + 2)
         return jnp.max(jnp.abs(self.diffusion(covariance, n, n, n, n) - finer.diffusion(covariance, n, n, n, n)))
 
     def _average(self, integrand, covariance, *indices):
-        index = jnp.stack(jnp.broadcast_arrays(*indices), axis=-1)
-        dimension = index.shape[-1]
-        nodes, weights = np.polynomial.hermite_e.hermegauss(self.nodes)
-        points = jnp.asarray(np.stack(np.meshgrid(*[nodes] * dimension, indexing="ij")), covariance.dtype)
-        weight = jnp.asarray(np.prod(np.meshgrid(*[weights / weights.sum()] * dimension), axis=0), covariance.dtype)
+        index = np.stack(np.broadcast_arrays(*indices), axis=-1)
+        tuples = index.reshape(-1, len(indices))
 
-        def one(table):
-            # A symmetric root, which exists where fields repeat and a Cholesky factor does not.
-            values, vectors = jnp.linalg.eigh(table)
-            root = vectors * _sqrt(values)[None, :]
-            return jnp.sum(weight * integrand(jnp.tensordot(root, points, 1)))
+        def over(dimension, positions):
+            fields = np.stack([np.unique(row) for row in tuples[positions]])
+            places = np.argmax(tuples[positions][:, :, None] == fields[:, None, :], axis=2)
+            nodes, weights = np.polynomial.hermite_e.hermegauss(self.nodes)
+            points = jnp.asarray(np.stack(np.meshgrid(*[nodes] * dimension, indexing="ij")), covariance.dtype)
+            weight = jnp.asarray(np.prod(np.meshgrid(*[weights / weights.sum()] * dimension), axis=0), covariance.dtype)
 
-        tables = covariance[index[..., :, None], index[..., None, :]].reshape(-1, dimension, dimension)
-        return jax.lax.map(one, tables).reshape(index.shape[:-1])
+            def one(case):
+                table, place = case
+                # A symmetric root, which exists where fields coincide and a Cholesky factor does not.
+                values, vectors = jnp.linalg.eigh(table)
+                root = vectors * jnp.where(values > 0, jnp.sqrt(jnp.where(values > 0, values, 1.0)), 0.0)[None, :]
+                return jnp.sum(weight * integrand(jnp.tensordot(root, points, 1)[place]))
+
+            return jax.lax.map(one, (covariance[fields[:, :, None], fields[:, None, :]], jnp.asarray(places)))
+
+        # Fields that are the same need no second direction.
+        return by_kind(np.asarray([len(set(row)) for row in tuples.tolist()]), over).reshape(index.shape[:-1])
 
 
-def _symmetric_products(s: Float[Array, " n"]) -> tuple[np.ndarray, np.ndarray, Float[Array, " products"]]:
-    """Indices c <= d, and the weights with which their products make up the square of a sum."""
-    c, d = np.triu_indices(s.shape[0])
-    return c, d, jnp.asarray(np.where(c == d, 1.0, 2.0), s.dtype) * s[c] * s[d]
+def _inverse_width(variance: Array) -> Array:
+    return jax.lax.rsqrt(1 + variance)
 
 
 def _arcsin(x: Array) -> Array:
-    """The inverse sine of a correlation; at ±1, up to rounding, its infinite slope counts as zero."""
-    inside = jnp.abs(x) < 1
-    x = jnp.where(inside, x, jnp.sign(x))
-    # The inverse tangent takes half the time of the inverse sine.
-    near = jnp.where(inside, x, 0.0)
-    return jnp.where(inside, jnp.arctan(near / jnp.sqrt((1 - near) * (1 + near))), x * (np.pi / 2))
+    return circle_angle(x, jnp.sqrt((1 - x) * (1 + x)))
 
 
-def _sqrt(x: Array) -> Array:
-    """The root of what is negative by rounding only."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
-
-
-def _inverse(x: Array) -> Array:
-    """1/x of a variance; a field that does not vary is correlated with nothing, so that 0 stands for 1/0."""
-    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1.0), 0.0)
-
-
-def _correlation(xx: Array, yy: Array, xy: Array) -> Array:
-    return xy * _sqrt(_inverse(xx) * _inverse(yy))
-
-
-def _quadrant(xx: Array, yy: Array, xy: Array) -> Array:
-    """The probability that both of two fields are positive."""
-    both = 0.25 + _arcsin(_correlation(xx, yy, xy)) / (2 * np.pi)
-    return jnp.where((xx > 0) & (yy > 0), both, 0.0)
-
-
-def _relu_pair(xx: Array, yy: Array, xy: Array) -> Array:
-    """E relu(x) relu(y)."""
-    return _sqrt(xx * yy - xy**2) / (2 * np.pi) + xy * _quadrant(xx, yy, xy)
-
-
-def _given(table: Array, i: int) -> Array:
-    """The covariance of all fields given that field i is zero."""
-    return table - table[:, i, None] * table[None, i, :] * _inverse(table[i, i])
-
-
-def _relu_diffusion(table: Array) -> Array:
-    """E 1(a>0) 1(b>0) relu(c) relu(d): correlations are switched on from 0 to 1, each adding its own derivative."""
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    # The substitution s = sin(πu/2) takes away the singularity at s = 1, where fields may coincide.
-    u = (1 + nodes) / 2
-    strength = jnp.asarray(np.sin(np.pi * u / 2), table.dtype)
-    weight = jnp.asarray(weights * np.pi / 4 * np.cos(np.pi * u / 2), table.dtype)
-    start = _sqrt(table[2, 2] * table[3, 3]) / (8 * np.pi) + table[2, 3] / 16
-    return start + jnp.sum(weight * jax.vmap(lambda s: _switching_on(table, s))(strength))
-
-
-def _switching_on(full: Array, s: Array) -> Array:
-    table = jnp.where(jnp.eye(4, dtype=bool), full, s * full)
-
-    def density(i, j):
-        """Of fields i and j at zero."""
-        return _sqrt(_inverse(table[i, i] * table[j, j] - table[i, j] ** 2)) / (2 * np.pi)
-
-    given_both = _given(_given(table, 0), 1)
-    total = full[0, 1] * density(0, 1) * _relu_pair(given_both[2, 2], given_both[3, 3], given_both[2, 3])
-    for p, other in ((0, 1), (1, 0)):
-        at_p = _given(table, p)
-        for q, last in ((2, 3), (3, 2)):
-            # E 1(other>0) 1(q>0) relu(last), given p = 0.
-            mean = jnp.zeros_like(s)
-            for j, k, m in ((other, q, last), (q, other, last), (last, other, q)):
-                at_j = _given(at_p, j)
-                slope = at_p[last, j] * _sqrt(_inverse(at_p[j, j])) / (2 * np.pi) ** 0.5
-                mean = mean + slope * _quadrant(at_j[k, k], at_j[m, m], at_j[k, m])
-            total = total + full[p, q] * _sqrt(_inverse(full[p, p])) / (2 * np.pi) ** 0.5 * mean
-    # The probability that all four are positive, by its own derivative; the factor 1 - s integrates it by parts.
-    for i, j, k, m in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2), (1, 2, 0, 3), (1, 3, 0, 2), (2, 3, 0, 1)):
-        at_both = _given(_given(table, i), j)
-        all_positive = _quadrant(at_both[k, k], at_both[m, m], at_both[k, m])
-        total = total + full[2, 3] * (1 - s) * full[i, j] * density(i, j) * all_positive
-    return total
+def _symmetric(upper: Array, size: int) -> Array:
+    """The symmetric matrix with this upper triangle, row after row."""
+    place = np.zeros((size, size), int)
+    place[np.triu_indices(size)] = np.arange(len(upper))
+    return upper[np.maximum(place, place.T)]

@@ -2,6 +2,7 @@
 
 from ._balanced_bernoulli import balanced_bernoulli as balanced_bernoulli
 from ._carlson_rf import carlson_rf as carlson_rf
+from ._circle_angle import circle_angle as circle_angle
 from ._cosh_integral import cosh_integral as cosh_integral
 from ._damped_oscillation import damped_oscillation as damped_oscillation
 from ._decay_integral import decay_integral as decay_integral

@@ -152,17 +152,14 @@ def _velocity(teacher_overlaps: Array, task: CommitteeTask, rule: OnlineSGD, t: 
     covariance, s = _fields(teacher_overlaps, task, state)
     dtype = covariance.dtype
     eta_w, eta_v = rule.learning_rate.astype(dtype), rule.readout_rate.astype(dtype)
-    hidden, units = state.cross.shape[0], s.shape[0]
-    v, i, n = state.readout, np.arange(hidden), np.arange(units)
-    drift = -eta_w * v[:, None] * (g.drift(covariance, i[:, None, None], n[None, :, None], n[None, None, :]) @ s)
-    # The average over fresh examples of products of two updates, symmetric in both pairs of indices.
-    first, second = np.triu_indices(hidden)
-    noise = g.diffusion_of_sum(covariance, first, second, s)
-    noise = noise + task.noise_scale.astype(dtype) ** 2 * g.slopes(covariance, first, second)
-    place = np.zeros((hidden, hidden), int)
-    place[first, second] = place[second, first] = np.arange(len(first))
-    spread = noise[place]
+    noise_scale = task.noise_scale.astype(dtype)
+    hidden, v = state.cross.shape[0], state.readout
+    pairs = np.arange(hidden)[:, None], np.arange(s.shape[0])[None, :]
+    slopes, curvature = g.slopes(covariance, *pairs), g.curvature(covariance, *pairs)
+    # I3 summed over c, of which only these two averages of pairs depend on the activation.
+    drift = -eta_w * v[:, None] * ((curvature @ s)[:, None] * covariance[:hidden] + slopes * s[None, :] @ covariance)
+    # The average over fresh examples of products of two updates.
+    spread = g.diffusion_of_sum(covariance, s, hidden) + noise_scale**2 * slopes[:, :hidden]
     to_student = drift[:, :hidden]
     student = to_student + to_student.T + eta_w**2 / rule.batch_size * v[:, None] * v[None, :] * spread
-    readout = -eta_v * (g.pair(covariance, i[:, None], n[None, :]) @ s)
-    return Overlaps(student, drift[:, hidden:], readout)
+    return Overlaps(student, drift[:, hidden:], -eta_v * (g.pair(covariance, *pairs) @ s))
