@@ -11,7 +11,9 @@ import tractax as tx
 from tractax.deep_linear import DeepLinear
 from tractax.rules import CurlDescent
 from tractax.special import monotone_inverse
+from tractax.systems.teacher_student._curl_chaos import CurlChaosSystem
 from tractax.systems.teacher_student._curl_descent import eigenvalue_error
+from tractax.systems.teacher_student._curl_speed_up import CurlSpeedUpSystem
 from tractax.teacher_student import (
     CurlDescentScalar,
     TwoLayerLinear,
@@ -209,9 +211,40 @@ def test_monotone_inverse():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["curl_descent", "curl_threshold"])
+@pytest.mark.parametrize("name", ["curl_descent", "curl_threshold", "curl_chaos", "curl_speed_up"])
 def test_catalogue(name):
     assert tx.verify(name).passed
+
+
+@pytest.mark.slow
+def test_neighbours_part_where_the_readout_climbs():
+    # SciPy and two separate runs against the tangent vector of the Lyapunov exponent.
+    system = CurlChaosSystem()
+    model, task = system.case()
+    (first, second), target = (np.asarray(w) for w in model.weights), np.asarray(task.optimum)
+
+    def field(_, y):
+        hidden, readout = y[:16].reshape(4, 4), y[16:].reshape(3, 4)
+        error = target - readout @ hidden
+        return np.concatenate([(readout.T @ error).ravel(), -(error @ hidden.T).ravel()])
+
+    start = np.concatenate([first.ravel(), second.ravel()])
+    nudge = 1e-8 * np.random.default_rng(0).normal(size=28)
+    options = {"method": "DOP853", "t_eval": [100.0, 250.0], "rtol": 1e-12, "atol": 1e-14}
+    one, other = (scipy.integrate.solve_ivp(field, (0.0, 250.0), y, **options).y for y in (start, start + nudge))
+    apart = np.log(np.linalg.norm(other - one, axis=0))
+    early, late = jax.vmap(system.growth)(jnp.asarray([100.0, 250.0]))
+    assert apart[1] - apart[0] == pytest.approx(float(late - early), abs=2.0)
+    assert float(late - early) > 5.0
+
+
+def test_a_flipped_half_of_the_hidden_layer_leaves_the_plateau_sooner():
+    system, ts = CurlSpeedUpSystem(), jnp.asarray([0.0, 100.0, 350.0])
+    losses = jax.vmap(system.losses, in_axes=(None, 0, None))(ts, jnp.asarray([0, 2, 3]), 0)
+    # All three on the plateau; then gradient flow and three flipped units are still there.
+    np.testing.assert_allclose(losses[:, 1], losses[0, 1], rtol=0.05)
+    assert losses[0, 2] > 0.8 * losses[0, 1] and losses[2, 2] > 0.8 * losses[2, 1]
+    assert losses[1, 2] < 0.01
 
 
 def test_refusals():

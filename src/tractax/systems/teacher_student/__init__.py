@@ -2,7 +2,9 @@
 
 from ._consensus import ConsensusSystem
 from ._coupled_learners import CoupledLearnersSystem
+from ._curl_chaos import CurlChaosSystem
 from ._curl_descent import CurlDescentSystem, CurlThresholdSystem
+from ._curl_speed_up import CurlSpeedUpSystem
 from ._logistic_regression import LargeStepLogisticSystem, LogisticRegressionSystem
 from ._noisy_perceptron import NoisyPerceptronSystem
 from ._one_pass_least_squares import OnePassLeastSquaresSystem
@@ -20,6 +22,8 @@ SYSTEMS = (
     TwoScaleRegressionSystem(),
     CurlDescentSystem(),
     CurlThresholdSystem(),
+    CurlChaosSystem(),
+    CurlSpeedUpSystem(),
     SingleIndexSystem(),
     OnlineSingleIndexSystem(),
     AveragedLangevinSystem(),
