@@ -45,7 +45,9 @@ from .descent import no_weight_decay as no_weight_decay
 from .descent import optimal_decay as optimal_decay
 from .descent import orthogonal_gradient as orthogonal_gradient
 from .descent import perp_grad as perp_grad
+from .descent import plain_descent as plain_descent
 from .descent import radial_alignment as radial_alignment
+from .descent import refuse_decay as refuse_decay
 from .descent import scale_by_fan_in as scale_by_fan_in
 from .descent import stationary_spread as stationary_spread
 from .descent import taylor_radius_bound as taylor_radius_bound

@@ -42,6 +42,7 @@ from ...core import (
     require,
 )
 from ._scheduled_descent import ScheduledDescent
+from ._weight_decay import refuse_decay
 
 
 class RiverPoint(eqx.Module):
@@ -290,4 +291,4 @@ def _case(model: Any, task: Any, rule: Any) -> tuple[RiverPoint, RiverValley, Sc
     ):
         if not isinstance(value, kind):
             raise ValueError(f"`{name}` must be a {kind.__name__} for RiverDescent; got {type(value).__name__}.")
-    return model, task, rule
+    return model, task, refuse_decay(rule, RiverDescent.__name__)

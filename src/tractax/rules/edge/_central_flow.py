@@ -43,6 +43,7 @@ from ...core import (
     check_fraction,
     check_positive,
 )
+from ..descent._weight_decay import check_decay
 from ._sharpness import leading_eigenpair
 
 
@@ -51,9 +52,9 @@ class Oscillation(eqx.Module):
 
     **Attributes:**
 
-    - `sharpness`: $S$, the largest eigenvalue of the Hessian.
+    - `sharpness`: $S$, the largest eigenvalue of the Hessian, weight decay included.
     - `variance`: $\sigma^2$, of the parameters along its eigenvector; zero below the edge.
-    - `loss`: $L + \tfrac12S\sigma^2$, the mean loss of the oscillating iterates.
+    - `loss`: $L + \tfrac12S\sigma^2$, the mean loss of the oscillating iterates, weight decay included.
     """
 
     sharpness: Float[Array, "*times"]
@@ -73,23 +74,27 @@ class CentralFlow(AbstractParameterFlow):
 
     - `learning_rate`: $\eta > 0$; may be an array under `vmap`.
     - `iterations`: of Lanczos's method for the sharpness; at most the number of parameters are made.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$, which adds
+      $\gamma$ to the sharpness.
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive, or fewer iterations than one.
+    `ValueError` for a learning rate that is not positive, fewer iterations than one, or a negative decay.
     """
 
     learning_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     iterations: int = eqx.field(static=True)
 
-    def __init__(self, learning_rate: ArrayLike, *, iterations: PyTree = 32):
+    def __init__(self, learning_rate: ArrayLike, *, iterations: PyTree = 32, weight_decay: ArrayLike = 0.0):
         self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.weight_decay = check_decay(weight_decay)
         self.iterations = check_count("iterations", iterations)
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
-        edge = _Edge(params, objective, self.iterations)
+        edge = _Edge(params, objective.penalised(self.weight_decay), self.iterations)
         return edge.unravel(-(edge.gradient + self._variance(edge) / 2 * edge.steepening))
 
     def oscillation(self, model: PyTree, task: AbstractTask) -> Oscillation:
@@ -101,9 +106,10 @@ class CentralFlow(AbstractParameterFlow):
         - `task`: the task that it is trained on.
         """
         params, static = eqx.partition(model, eqx.is_inexact_array)
-        edge = _Edge(params, Objective(task, static), self.iterations)
+        objective = Objective(task, static, self.weight_decay)
+        edge = _Edge(params, objective, self.iterations)
         variance = self._variance(edge)
-        return Oscillation(edge.sharpness, variance, task.loss(model) + edge.sharpness * variance / 2)
+        return Oscillation(edge.sharpness, variance, objective.loss(params) + edge.sharpness * variance / 2)
 
     def _variance(self, edge: "_Edge") -> Array:
         eta = self.learning_rate.astype(edge.gradient.dtype)
@@ -130,22 +136,33 @@ class RMSPropCentralFlow(AbstractFlowRule[RMSPropState]):
     - `decay`: $\beta$, between 0 and 1.
     - `initial`: $\nu$ at time zero, positive.
     - `iterations`: of Lanczos's method for the sharpness.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$.
 
     **Raises:**
 
-    `ValueError` for a learning rate or an initial value that is not positive, a decay outside $(0, 1)$, or fewer
-    iterations than one.
+    `ValueError` for a learning rate or an initial value that is not positive, a decay outside $(0, 1)$, fewer
+    iterations than one, or a negative weight decay.
     """
 
     learning_rate: Float[Array, ""]
     decay: Float[Array, ""]
     initial: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     iterations: int = eqx.field(static=True)
 
-    def __init__(self, learning_rate: ArrayLike, decay: ArrayLike, initial: ArrayLike, *, iterations: PyTree = 32):
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        decay: ArrayLike,
+        initial: ArrayLike,
+        *,
+        iterations: PyTree = 32,
+        weight_decay: ArrayLike = 0.0,
+    ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.decay = check_fraction("decay", decay, zero=False)
         self.initial = check_positive("initial", initial)
+        self.weight_decay = check_decay(weight_decay)
         self.iterations = check_count("iterations", iterations)
 
     def init(self, params: PyTree) -> RMSPropState:
@@ -160,7 +177,7 @@ class RMSPropCentralFlow(AbstractFlowRule[RMSPropState]):
     def vector_field(self, t: Any, state: RMSPropState, objective: Objective) -> RMSPropState:
         """The velocity of the state."""
         del t
-        edge, nu = _Edge(state.params, objective, self.iterations), state.second_moment
+        edge, nu = _Edge(state.params, objective.penalised(self.weight_decay), self.iterations), state.second_moment
         eta, decay = (x.astype(edge.gradient.dtype) for x in (self.learning_rate, self.decay))
         power, memory, root = edge.gradient @ edge.gradient, (1 - decay) / decay, jnp.sqrt(nu)
         growth = -edge.gradient @ edge.steepening - memory * (power - nu) / eta**2

@@ -30,14 +30,23 @@ class NodePerturbation(AbstractPerturbation):
     - `noise_scale`: $\sigma > 0$.
     - `batch_size`: the number of examples drawn afresh at each step, over which steps are averaged, or `None` for all
       examples of a `tx.AbstractFiniteTask`.
+    - `weight_decay`: $\gamma \ge 0$ of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$, whose gradient is known and added
+      without noise.
 
     **Raises:**
 
-    `ValueError` for numbers that are not positive, or an empty batch.
+    `ValueError` for numbers that are not positive, an empty batch or a negative decay.
     """
 
-    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
-        super().__init__(learning_rate, noise_scale, batch_size=batch_size)
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        noise_scale: ArrayLike,
+        *,
+        batch_size: PyTree = None,
+        weight_decay: ArrayLike = 0.0,
+    ):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size, weight_decay=weight_decay)
 
     def estimate(
         self,
