@@ -1,5 +1,7 @@
 """Weight decay is a penalty in the loss, whatever the rule; theories honour it or refuse it."""
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -121,7 +123,7 @@ FLOWS = {
 PERTURBATIONS = {
     "weights": lambda gamma: WeightPerturbation(0.1, 0.01, batch_size=3, weight_decay=gamma),
     "spsa": lambda gamma: SPSA(0.1, 0.01, weight_decay=gamma),
-    "nodes": lambda gamma: NodePerturbation(0.1, 0.01, weight_decay=gamma),
+    "nodes": lambda gamma: NodePerturbation(0.1, 0.01, batch_size=3, weight_decay=gamma),
 }
 
 
@@ -218,7 +220,7 @@ def test_decay_under_jit_vmap_and_in_single_precision():
 
 @pytest.mark.parametrize("build", [*STEPS.values(), *FLOWS.values(), *PERTURBATIONS.values()])
 def test_negative_decay_is_refused(build):
-    with pytest.raises(ValueError, match="`weight_decay` must be non-negative; got -0.1"):
+    with pytest.raises(ValueError, match="`weight_decay` must be non-negative"):
         build(-0.1)
 
 
@@ -295,9 +297,12 @@ def test_no_theory_ignores_it(problem):
         pytest.skip("The rule has no weight decay.")
     decayed = eqx.tree_at(lambda rule: rule.weight_decay, run.rule, run.rule.weight_decay + 0.7)
     try:
-        solution = type(run.solution).from_model(run.model, run.task, decayed)
+        build = type(run.solution).from_model
+        wanted = {"t1", "symmetry"} & set(inspect.signature(build).parameters)
+        options = {name: getattr(run.solution, name) for name in wanted}
+        solution = build(run.model, run.task, decayed, **options)
     except ValueError as refusal:
-        assert "decay" in str(refusal)
+        assert "decay" in str(refusal) or "equal rates" in str(refusal)
         return
     t = run.ts[len(run.ts) // 2]
     assert differ(solution.evaluate(t), run.solution.evaluate(t))

@@ -17,10 +17,12 @@ from .descent import KnowledgeFlow as KnowledgeFlow
 from .descent import KnowledgeLayer as KnowledgeLayer
 from .descent import KnowledgeState as KnowledgeState
 from .descent import ModifiedFlow as ModifiedFlow
+from .descent import NarrowingValley as NarrowingValley
 from .descent import OrthogonalFlow as OrthogonalFlow
 from .descent import PrincipalFlow as PrincipalFlow
 from .descent import QuadraticDescent as QuadraticDescent
 from .descent import QuadraticModes as QuadraticModes
+from .descent import QuasiStaticRiver as QuasiStaticRiver
 from .descent import RadiusLimit as RadiusLimit
 from .descent import ReshuffledDescent as ReshuffledDescent
 from .descent import ReshuffledFlow as ReshuffledFlow

@@ -17,6 +17,8 @@ from ._knowledge_flow import decision_entropy as decision_entropy
 from ._knowledge_flow import tensor_net as tensor_net
 from ._modified_flow import ModifiedFlow as ModifiedFlow
 from ._modified_flow import momentum_start as momentum_start
+from ._narrowing_valley import NarrowingValley as NarrowingValley
+from ._narrowing_valley import QuasiStaticRiver as QuasiStaticRiver
 from ._orthogonal_gradient import OrthogonalFlow as OrthogonalFlow
 from ._orthogonal_gradient import array_norms as array_norms
 from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
