@@ -189,13 +189,13 @@ def _check_case(model: PyTree, task: PyTree, rule: PyTree) -> tuple[Float[Array,
         raise ValueError(f"`model` must be a DeepLinear network of 1 layer for PerturbationLearning; got {model!r}.")
     initial = jnp.sum(task.error(model) ** 2)
     theory = PerturbationLearning.__name__
-    by_batches = isinstance(rule, NodePerturbation) and rule.batch_size is not None
-    if isinstance(rule, WeightPerturbation | SPSA) or by_batches:
+    outputs = isinstance(rule, NodePerturbation) and rule.batch_size is not None and rule.layers is None
+    if isinstance(rule, WeightPerturbation | SPSA) or outputs:
         return initial, task, refuse_decay(rule, theory)
     descent = plain_descent(rule, theory)
     if descent is not None:
         return initial, task, descent
     raise ValueError(
-        "`rule` must be NodePerturbation with a `batch_size`, WeightPerturbation, SPSA, or tx.GradientDescent with "
-        f"optax.sgd, for PerturbationLearning; got {rule!r}."
+        "`rule` must be NodePerturbation of outputs with a `batch_size`, WeightPerturbation, SPSA, or tx.GradientDescent "
+        f"with optax.sgd, for PerturbationLearning; got {rule!r}."
     )
