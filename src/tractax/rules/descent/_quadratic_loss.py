@@ -45,6 +45,7 @@ class SpectralLoss(eqx.Module):
     initial: QuadraticModes
 
     @classmethod
+    @eqx.filter_jit
     def about(cls, model: PyTree, task: AbstractTask, weight_decay: Float[Array, ""]) -> "SpectralLoss":
         """The loss of this task, as it looks from this model."""
         params, static = eqx.partition(model, eqx.is_inexact_array)
@@ -60,6 +61,7 @@ class SpectralLoss(eqx.Module):
         curvatures, gradient = _without_rounding(curvatures, directions.T @ gradient)
         return cls(task, decay, curvatures, directions, QuadraticModes(gradient, value))
 
+    @eqx.filter_jit
     def reduce(self, model: PyTree) -> QuadraticModes:
         """The gradient of an actual network along the eigenvectors, and its loss, weight decay included."""
         params, static = eqx.partition(model, eqx.is_inexact_array)
@@ -74,6 +76,7 @@ class SpectralLoss(eqx.Module):
         return QuadraticModes(factors * self.initial.gradient, self.initial.loss + gain)
 
 
+@eqx.filter_jit
 def quadratic_losses(name: str, model: PyTree, loss: Callable[[PyTree], Array]) -> Assumption:
     """The assumption that second derivatives are the same elsewhere."""
     flat, function = loss_of_vector(model, loss)
