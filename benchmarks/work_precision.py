@@ -1,21 +1,26 @@
 """Gradients and seconds against true error, for stiff and non-stiff gradient flows.
 
-A Hessian-vector product counts as two gradients, rejected steps count in full. The error is that of all parameters at the
-end, relative, against Dopri8 at rtol 1e-13 (RKC4 at 1e-12 for the stiffest problems, where Dopri8 would take minutes).
+A Hessian-vector product counts as two gradients, a dense Jacobian as two for each parameter, rejected steps in full. The
+error is that of all parameters at the end, relative, against Dopri8 at rtol 1e-13 (RKC4 at 1e-12 for the stiffest
+problems, where Dopri8 would take minutes).
 
     python benchmarks/work_precision.py                     all problems, a table
     python benchmarks/work_precision.py --plot FILE.png     and a figure of all
     python benchmarks/work_precision.py --only NAME …       some: S(1e2), S(1e4), "S(1e4) t=20", S(1e6), digits, …
     python benchmarks/work_precision.py --implicit          Kvaerno5 as well, dense and matrix-free; takes long
+    python benchmarks/work_precision.py --json FILE.json    keeps the rows; a file that is there is read and added to
 """
 
 import argparse
+import json
+import pathlib
 import time
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import lineax
+import optimistix
 from _timing import describe_machine
 
 import tractax as tx
@@ -62,8 +67,8 @@ def saddles():
     return lambda weights: task.loss(tx.deep_linear.DeepLinear(weights)), model.weights, 40.0
 
 
-def gradient_flow(loss, count=None):
-    """Gradient flow; `count` hears of every gradient (1) and every Hessian-vector product (2)."""
+def gradient_flow(loss, count=None, dense=None):
+    """Gradient flow; `count` hears of gradients (1), their products (2) and, with `dense` parameters, whole Jacobians."""
 
     def velocity(weights):
         return jax.tree.map(jnp.negative, jax.grad(loss)(weights))
@@ -73,19 +78,27 @@ def gradient_flow(loss, count=None):
 
     @jax.custom_jvp
     def counted(weights):
-        jax.debug.callback(count, 1)
+        jax.debug.callback(lambda: count(1))
         return velocity(weights)
+
+    def product(weights, direction):
+        jax.debug.callback(lambda: count(2))
+        return jax.jvp(velocity, (weights,), (direction,))[1]
 
     @counted.defjvp
     def _(weights, directions):
-        jax.debug.callback(count, 2)
-        return jax.jvp(velocity, weights, directions)
+        if dense is not None:
+            jax.debug.callback(lambda: count(2 * dense))
+            return jax.jvp(velocity, weights, directions)
+        # A linear call is counted whenever it is made, not once where the flow is linearised.
+        return velocity(*weights), jax.custom_derivatives.linear_call(product, product, *weights, *directions)
 
     return diffrax.ODETerm(lambda t, y, args: counted(y))
 
 
 def run(term, weights, t1, solver, rtol):
     """One integration; only the end is kept."""
+    implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
     return diffrax.diffeqsolve(
         term,
         solver,
@@ -94,7 +107,7 @@ def run(term, weights, t1, solver, rtol):
         dt0=None,
         y0=weights,
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol),
-        max_steps=2_000_000,
+        max_steps=3_000 if implicit else 2_000_000,
         throw=False,
     )
 
@@ -112,17 +125,16 @@ def solve(loss, weights, t1, solver, rtol):
     stages = {diffrax.Tsit5: 6, diffrax.Dopri8: 13}.get(type(solver))
     if stages is not None:
         return end, stages * int(solution.stats["num_steps"]) + 1, seconds, reached
-    if not isinstance(solver, tx.core.AbstractReportingSolver):
-        return end, None, seconds, reached
     counts = []
-    counting = jax.jit(lambda weights: run(gradient_flow(loss, counts.append), weights, t1, solver, rtol).ys)
-    jax.block_until_ready(counting(weights))
+    dense = end.size if isinstance(getattr(solver, "root_finder", None), diffrax.VeryChord) else None
+    flow = gradient_flow(loss, counts.append, dense)
+    jax.block_until_ready(jax.jit(lambda weights: run(flow, weights, t1, solver, rtol).ys)(weights))
     jax.effects_barrier()
-    return end, sum(int(count) for count in counts), seconds, reached
+    return end, sum(counts), seconds, reached
 
 
 def solvers(implicit):
-    """Names and solvers; implicit ones have no count of gradients."""
+    """Names and solvers."""
     found = {
         "Tsit5": diffrax.Tsit5(),
         "Dopri8": diffrax.Dopri8(),
@@ -131,9 +143,10 @@ def solvers(implicit):
         "Automatic": tx.solvers.Automatic(),
     }
     if implicit:
-        found["Kvaerno5"] = diffrax.Kvaerno5(root_finder=diffrax.VeryChord(rtol=1e-6, atol=1e-9))
-        matrix_free = diffrax.VeryChord(rtol=1e-6, atol=1e-9, linear_solver=lineax.GMRES(rtol=1e-6, atol=1e-9))
-        found["Kvaerno5, GMRES"] = diffrax.Kvaerno5(root_finder=matrix_free)
+        found["Kvaerno5"] = diffrax.Kvaerno5()
+        # VeryChord, the default, keeps the linearised flow from step to step, which JAX allows for matrices only.
+        newton = diffrax.with_stepsize_controller_tols(optimistix.Newton)
+        found["Kvaerno5, GMRES"] = diffrax.Kvaerno5(root_finder=newton(linear_solver=lineax.GMRES(rtol=1e-6, atol=1e-9)))
     return found
 
 
@@ -147,37 +160,41 @@ def measure(name, problem, stiff, implicit):
     rows = []
     for label, solver in solvers(implicit).items():
         classical = label in ("Tsit5", "Dopri8")
-        if classical and stiff and name == "S(1e6)":
+        if name == "S(1e6)" and (classical or label.endswith("GMRES")):
             # Some 10⁸ gradients.
             continue
-        slow = label.startswith("Kvaerno5") or (stiff and classical)
-        for rtol in TOLERANCES[:3] if slow else TOLERANCES:
+        kept = 2 if label.startswith("Kvaerno5") else 3 if stiff and classical else 4
+        for rtol in TOLERANCES[:kept]:
             end, count, seconds, reached = solve(loss, weights, t1, solver, rtol)
             if not reached:
                 continue
             error = float(jnp.linalg.norm(end - reference) / jnp.linalg.norm(reference))
             rows.append((label, rtol, error, count, seconds))
-            print(f"| {label} | {rtol:.0e} | {error:.1e} | {count or '-'} | {seconds:.3f} |", flush=True)
+            print(f"| {label} | {rtol:.0e} | {error:.1e} | {count} | {seconds:.3f} |", flush=True)
     return rows
 
 
 def draw(results, path):
-    """Gradients against error, a panel for each problem, four in a row."""
-    rows_of_panels = -(-len(results) // 4)
-    columns = min(len(results), 4)
-    figure = plotting.new_figure(width=3.2 * columns, height=3.2 * rows_of_panels)
-    panels = figure.subplots(rows_of_panels, columns, squeeze=False).ravel()
-    for axes in panels[len(results) :]:
+    """Gradients and, below, seconds against error: a column for each problem, four to a band."""
+    labels = [*solvers(implicit=True)]
+    columns, bands = min(len(results), 4), -(-len(results) // 4)
+    figure = plotting.new_figure(width=3.2 * columns, height=5.4 * bands)
+    panels = figure.subplots(2 * bands, columns, squeeze=False)
+    for axes in panels.ravel():
         axes.set_axis_off()
-    for axes, (name, rows) in zip(panels, results.items(), strict=False):
-        for i, label in enumerate(("Tsit5", "Dopri8", "RKC2", "RKC4", "Automatic")):
-            points = [(error, count) for found, _, error, count, _ in rows if found == label and error > 0]
-            if points:
-                axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", ms=4, label=label)
-        axes.set(xscale="log", yscale="log", xlabel="relative error", title=name)
-    for axes in panels[::columns]:
-        axes.set_ylabel("gradients")
-    panels[0].legend(fontsize=8)
+    for k, (name, rows) in enumerate(results.items()):
+        band, column = divmod(k, 4)
+        for upper, quantity in enumerate(("gradients", "seconds")):
+            axes = panels[2 * band + upper, column]
+            axes.set_axis_on()
+            for i, label in enumerate(labels):
+                points = [(row[2], row[3 + upper]) for row in rows if row[0] == label and row[2] > 0]
+                if points:
+                    axes.plot(*zip(*points, strict=True), "o-", color=f"C{i}", ms=4, label=label)
+            axes.set(xscale="log", yscale="log", xlabel="relative error", title="" if upper else name)
+            if column == 0:
+                axes.set_ylabel(quantity)
+    panels[0, 0].legend(fontsize=7)
     plotting.save(figure, path)
 
 
@@ -186,7 +203,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--implicit", action="store_true", help="Kvaerno5 too, which takes minutes")
-    parser.add_argument("--plot")
+    parser.add_argument("--plot", metavar="FILE.png")
+    parser.add_argument("--json", metavar="FILE.json", help="rows found so far, read and added to")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     print(describe_machine())
@@ -203,7 +221,12 @@ def main():
     if unknown:
         parser.error(f"no such problems: {', '.join(sorted(unknown))}; there are {', '.join(problems)}")
     problems = {name: problem for name, problem in problems.items() if options.only is None or name in options.only}
-    results = {name: measure(name, problem(), stiff, options.implicit) for name, (problem, stiff) in problems.items()}
+    kept = pathlib.Path(options.json) if options.json else None
+    results = json.loads(kept.read_text()) if kept and kept.exists() else {}
+    for name, (problem, stiff) in problems.items():
+        results[name] = measure(name, problem(), stiff, options.implicit)
+        if kept:
+            kept.write_text(json.dumps(results, indent=1))
     if options.plot is not None:
         draw(results, options.plot)
 

@@ -1,5 +1,6 @@
 """float64, strict promotion, two CPU devices, and programs compiled quickly rather than well, once."""
 
+import gc
 import importlib.metadata
 import itertools
 import os
@@ -27,6 +28,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+def pytest_collection_finish():
+    """Modules stay: the garbage collector, called often by tracing, need not look through them every time."""
+    gc.freeze()
+
+
 @pytest.fixture
 def getkey():
     """A function that returns a fresh key at each call, the same sequence in every test."""
@@ -39,7 +45,7 @@ _tests = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def forget_programs():
-    """Compiled programs keep memory mapped, some 130 times a test, and Linux ends a process with 65,530 mappings."""
+    """Compiled programs keep memory mapped, some 100 times a test, and Linux ends a process with 65,530 mappings."""
     yield
-    if next(_tests) % 350 == 0:
+    if next(_tests) % 450 == 0:
         jax.clear_caches()

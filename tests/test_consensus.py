@@ -112,6 +112,7 @@ def test_flat_directions_and_float32():
     np.testing.assert_allclose(limit, [1.0, -1.0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_hopping_fluctuates_around_the_path():
     def distance(samples):
         rule = ConsensusHopping(1.0, 1.2, int(samples))

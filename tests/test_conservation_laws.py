@@ -76,6 +76,7 @@ def test_step_on_a_mini_batch(classification, getkey):
     np.testing.assert_allclose(balance_matrices(objective.model(stepped))[0], expected, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_drift_is_the_first_order():
     start = balance_matrices(MODEL)[0]
     first = balance_drift(MODEL, TASK, 4.0).matrices[0]

@@ -48,6 +48,7 @@ def test_reference_values():
     assert float(REFERENCE.growth(REFERENCE.threshold(2), 2)) == pytest.approx(1, abs=1e-13)
 
 
+@pytest.mark.slow
 def test_trace_of_the_hessian_by_norms():
     rng = np.random.default_rng(1)
     inputs = rng.normal(size=(7, 2))

@@ -58,6 +58,7 @@ def test_maxima(group, maxima):
         np.testing.assert_allclose(ratios, 1.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_a_converged_readout_sends_back():
     keys = jax.random.split(jax.random.key(0), 2)
     energy = Li2Energy(cyclic_group(4))

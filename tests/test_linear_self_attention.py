@@ -73,6 +73,7 @@ def test_loss_is_exact_for_any_weights(heads, getkey):
     assert float(loss_of(shifted(1), model)) == pytest.approx(float(expected), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_loss_is_that_of_samples(getkey):
     model, task = jax.tree.map(lambda w: 0.4 * w, any_weights(2, getkey())), shifted(3)
 
@@ -106,6 +107,7 @@ def test_network(getkey):
     assert float(separate(prompt)) == pytest.approx(float(merged(prompt)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_flow_of_the_map_is_that_of_all_weights(getkey):
     # Automatic differentiation of the whole layer moves v and U as the reduced flow says, and no coupling.
     task = shifted(3)

@@ -71,6 +71,7 @@ def test_fits():
     assert jnp.isnan(fit_massive_activation(ts, jnp.ones(60)).r_squared)
 
 
+@pytest.mark.slow
 def test_noise_is_no_curve():
     ts = jnp.linspace(0.0, 1.0, 60)
     fit = fit_massive_activation(ts, jax.random.normal(jax.random.key(1), (60,)))

@@ -46,6 +46,7 @@ def test_reference_values():
         assert float(2 * flow.loss(t)) == pytest.approx(error, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_best_loss():
     values = np.asarray([0.4, 0.3, 0.2, 0.1])
     best = 1.0 - np.sum(values / (1 + (1 + 1 / values) / 31))
@@ -53,6 +54,7 @@ def test_best_loss():
     assert float(GRADED.risk(gaussian_attention(4, 2, scale=1e-9, key=jax.random.key(0)))) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_balanced_heads_are_one_head():
     several = balanced_attention(4, 3, scale=0.1, key=jax.random.key(1))
     value = several.value[:, -1, -1]
@@ -92,6 +94,7 @@ def _one_white_head():
     return LinearAttention.embed(1e-4 * np.ones(1), 3e-4 * np.eye(4)[None]), s, expected
 
 
+@pytest.mark.slow
 def test_drop_time_of_one_white_head():
     model, _, expected = _one_white_head()
     assert float(drop_time(model, WHITE)) == pytest.approx(expected, rel=1e-7)

@@ -144,6 +144,7 @@ def test_order_two_descends_the_modified_loss(name):
     np.testing.assert_allclose(_velocity(ModifiedFlow(h), model, task), expected, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 @most_networks
 def test_principal_flow_is_a_function_of_the_hessian(name):
     # -Σ (hH)^k g / (k + 1), the series of log(1 - x)/x.

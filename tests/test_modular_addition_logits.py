@@ -65,6 +65,7 @@ def test_rectifiers():
     np.testing.assert_allclose(phase_locked_logits(model), relu_logits(11, 14.0), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gromov_weights():
     for left, right in ((3, 3), (4, 3), (5, 7)):
         model = gromov_network(11, left, right)
@@ -122,6 +123,7 @@ def test_refusals(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_fourier_probes():
     assert float(inverse_participation_ratio(jnp.asarray([1.0, 2, 0, 0, 0]))) == pytest.approx(0.65625, rel=1e-14)
     x = np.arange(11)

@@ -116,6 +116,7 @@ def test_opposed_phases_and_modes_that_never_diverge():
     assert jnp.all(still.evaluate(1e12).embedding < 1e-30)
 
 
+@pytest.mark.slow
 def test_all_weights_follow_the_modes():
     model = gaussian_modular_network(11, 3, scale=0.3, key=jax.random.key(3))
     gradient = gradient_of(TASK, model)

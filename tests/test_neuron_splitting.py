@@ -62,6 +62,7 @@ def test_wide_networks_train_as_narrow_ones():
     assert int(effective_width(wide)) == 2 == int(jax.jit(effective_width)(grown))
 
 
+@pytest.mark.slow
 def test_fixed_points_of_narrow_networks_are_those_of_wide_ones():
     # One unit that has learned the positive targets only: a saddle of every wider network.
     task = RegressionTask(np.eye(3), np.asarray([1.0, 0.5, -1.0]))

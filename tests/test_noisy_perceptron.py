@@ -100,6 +100,7 @@ def test_sampler():
     assert float(losses) == pytest.approx(float(task.loss(LinearClassifier(jnp.ones(3)))), rel=0.03)
 
 
+@pytest.mark.slow
 def test_simulation():
     model, task, rule = noisy_case(60, temperature=0.7)
     solution = NoisyPerceptron.from_model(model, task, rule, t1=2.0)
@@ -213,6 +214,7 @@ def test_gradient_with_respect_to_the_temperature():
     assert float(jax.grad(noise)(0.1)) == pytest.approx(float(slope), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_float32():
     task = PerceptronTask(10, jnp.float32(1.0), jnp.float32(0.5))
     model = LinearClassifier(jnp.zeros(10, jnp.float32).at[1].set(1.0))

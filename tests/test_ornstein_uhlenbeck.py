@@ -58,6 +58,7 @@ def test_moments_by_matrix_exponentials():
     np.testing.assert_allclose(solution.limit().second, stationary, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_steps_one_by_one():
     # Beyond 1/λ and near 2/λ of the steepest direction.
     step = 1.3

@@ -106,6 +106,7 @@ def test_the_flow_is_that_of_the_weights_and_keeps_silent_units_silent():
         solution.limit()
 
 
+@pytest.mark.slow
 def test_parallel_units_fall_silent_together():
     task = RegressionTask(np.eye(3)[:2], np.asarray([1.0, -0.7]))
     shares = np.sqrt(np.asarray([0.3, 0.7]))

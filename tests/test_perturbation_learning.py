@@ -126,6 +126,48 @@ def test_mean_of_weight_perturbation_is_the_gradient():
     np.testing.assert_allclose(second, square * np.eye(5) + 2 * products - 2 * np.diag(np.diag(products)), atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("activation", "scale", "error"), [("identity", 0.6, 1e-11), pytest.param("tanh", 1e-4, 1e-6, marks=pytest.mark.slow)]
+)
+def test_noise_on_every_layer(activation, scale, error):
+    # Two hidden units and an output, one example: noise on each of them by quadrature, exact on a linear network.
+    function = {"identity": lambda x: x, "tanh": jnp.tanh}[activation]
+    model = eqx.nn.MLP(2, 1, 2, 1, function, key=jax.random.key(0), dtype=jnp.float64)
+    task = RegressionTask(jnp.asarray([[1.5, 0.4]]), jnp.asarray([[2.0]]))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    objective, (noise, weights) = tx.Objective(task, static), grid(3, 3)
+
+    def estimate(noise, layers=lambda model: model.layers):
+        rule, sources = NodePerturbation(0.1, scale, layers=layers), (noise[None, :2], noise[None, 2:])
+        shaken = sources[: len(layers(model))]
+        return rule.estimate(params, objective, jnp.arange(1), lambda source, _: source, shaken)
+
+    @jax.jit
+    def mean(noise):
+        return jax.tree.map(lambda x: jnp.tensordot(weights, x, 1), jax.vmap(estimate)(noise))
+
+    found, expected = ravel_pytree(mean(noise))[0], ravel_pytree(objective.gradient(params))[0]
+    np.testing.assert_allclose(found, expected, rtol=error, atol=error)
+    # Local: each layer's step is the product of its own noise and its own input.
+    single = estimate(noise[0]).layers
+    inputs = task.inputs[0], function(model.layers[0](task.inputs[0]))
+    for layer, x in zip(single, inputs, strict=True):
+        np.testing.assert_allclose(layer.weight, layer.bias[:, None] * x[None, :], rtol=1e-12)
+    # Beyond the layers that are shaken nothing learns.
+    first = estimate(noise[0], lambda model: model.layers[:1]).layers
+    assert jnp.all(first[0].weight != 0) and jnp.all(first[1].weight == 0)
+
+
+@pytest.mark.slow
+def test_training_with_noise_on_every_layer():
+    model = eqx.nn.MLP(2, 1, 8, 1, jnp.tanh, key=jax.random.key(0), dtype=jnp.float64)
+    inputs = jax.random.normal(jax.random.key(1), (6, 2))
+    task = RegressionTask(inputs, inputs[:, :1] * inputs[:, 1:])
+    rule = NodePerturbation(0.02, 0.01, layers=lambda model: model.layers)
+    run = tx.train(model, task, rule, [0.0, 60.0], key=jax.random.key(2))
+    assert float(run.observed[1]) < 0.3 * float(run.observed[0])
+
+
 def test_mean_of_node_perturbation_is_the_gradient_of_any_network():
     # Two tanh units with one output, three examples: noise at every example by quadrature; small noise.
     model = TwoLayerNetwork(jnp.asarray([[0.9, -0.4], [-0.3, 0.8]]), jnp.asarray([0.7, -0.9]), "tanh")
@@ -192,12 +234,22 @@ def test_refuses():
             "`model` must be a DeepLinear network of 1 layer",
         ),
         ((layer(2, 2), task, good), "`model` must have 3 inputs and 2 outputs to fit `task`"),
-        ((model, task, None), "`rule` must be NodePerturbation with a `batch_size`"),
-        ((model, task, NodePerturbation(0.1, 0.1)), "`rule` must be NodePerturbation with a `batch_size`"),
+        ((model, task, None), "`rule` must be NodePerturbation of outputs with a `batch_size`"),
+        ((model, task, NodePerturbation(0.1, 0.1)), "`rule` must be NodePerturbation of outputs with a `batch_size`"),
+        (
+            (model, task, NodePerturbation(0.1, 0.1, batch_size=1, layers=lambda m: m.weights)),
+            "NodePerturbation of outputs",
+        ),
         ((model, task, tx.GradientDescent(0.1, optax.adam)), "`rule` must be NodePerturbation"),
     ):
         with pytest.raises(ValueError, match=message):
             PerturbationLearning.from_model(*case)
+    with pytest.raises(ValueError, match="`layers` must be a function"):
+        NodePerturbation(0.1, 0.1, layers=[1])
+    for nothing in (lambda model: (), lambda model: model.weights):
+        rule = NodePerturbation(0.1, 0.1, batch_size=2, layers=nothing)
+        with pytest.raises(ValueError, match="`layers` must return the layers of the model"):
+            tx.train(model, task, rule, [0.1], key=jax.random.key(0))
     for build, message in (
         (lambda: SPSA(0.0, 0.1), "`learning_rate` must be positive"),
         (lambda: WeightPerturbation(0.1, 0.0), "`noise_scale` must be positive"),

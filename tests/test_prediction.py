@@ -22,7 +22,7 @@ def task():
     ("options", "theory"),
     [
         ({}, LambdaBalancedRiccati),
-        ({"width": 2}, LambdaBalancedRiccati),
+        pytest.param({"width": 2}, LambdaBalancedRiccati, marks=pytest.mark.slow),
         pytest.param({"start": "lambda", "lam": -0.5}, LambdaBalancedRiccati, marks=pytest.mark.slow),
         ({"start": "aligned"}, TwoLayerModes),
         pytest.param({"start": "aligned", "depth": 3, "init_scale": 0.2}, DeepModes, marks=pytest.mark.slow),

@@ -76,6 +76,7 @@ def run_of(run, name):
     return tx.Trajectory(run.ts, run.observed[name], run.model, run.stats, run.result)
 
 
+@pytest.mark.slow
 def test_curvature_is_the_tangent_kernel_and_at_a_minimum_the_sharpness():
     model, task = random_case()
     solution = ProductDescent.from_model(model, task, tx.GradientDescent(0.8), steps=2000)

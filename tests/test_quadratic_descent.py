@@ -72,6 +72,7 @@ def test_time_per_step():
     assert float(tx.residual(solution, [0.5, 3.0]).worst) < 1e-14
 
 
+@pytest.mark.slow
 def test_threshold_is_where_training_grows():
     matrix = jnp.asarray([[2.0, 0.6], [0.6, 1.0]])
     task, model = Quadratic(matrix, jnp.zeros(2)), Point(jnp.asarray([1.0, 0.3]))

@@ -94,6 +94,7 @@ def test_full_batches_have_no_noise():
     assert found.small_rate_limit().limit().loss == pytest.approx(float(found.quadratic.lowest), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_above_the_threshold():
     found = solve(tx.GradientDescent(1.2, time_per_step=1.0, batch_size=1))
     assert 1 < float(at(found, 40).loss) < jnp.inf

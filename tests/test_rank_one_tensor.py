@@ -215,6 +215,7 @@ def half_loss_time(model, horizon):
     return float(tx.analysis.crossing_times(ts, losses[:, None], TASK.strength**2 / (4 * TASK.entries))[0])
 
 
+@pytest.mark.slow
 def test_escape_times():
     # By the reduced flow, in SciPy; for the whole network, below.
     strength, entries = float(TASK.strength), TASK.entries

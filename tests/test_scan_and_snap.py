@@ -132,6 +132,7 @@ def test_reference_values():
     assert jnp.all(jnp.diff(logits[:, 0]) < 0) and jnp.all(jnp.diff(logits[:, 1:3], axis=0) > 0)
 
 
+@pytest.mark.slow
 def test_law_and_its_gap():
     # ρ = 1/(1 + 2²) = 0.2.
     task = NextTokenTask.symmetric(np.ones(1), 2 * np.ones(1), 3)
@@ -190,6 +191,7 @@ def test_winners_and_their_bounds():
     assert errors[0] / errors[1] == pytest.approx(10.0, rel=0.05)
 
 
+@pytest.mark.slow
 def test_lower_bound_fails_where_shared_tokens_are_rare():
     task, model = NextTokenTask.symmetric(0.1 * np.ones(1), 0.9 * np.asarray([0.6, 0.4]), 2), ZEROS
     ts, short = jnp.asarray([500.0]), []

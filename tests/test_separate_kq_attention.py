@@ -50,6 +50,7 @@ def test_reference_values():
     assert float(solution.escape_times[0]) == pytest.approx(1 / (0.25 * 0.1))
 
 
+@pytest.mark.slow
 def test_every_set_of_components_is_a_fixed_point():
     # One head on each component of the set, one at zero; automatic differentiation of the whole layer.
     vectors = np.eye(3)[[1, 2, 0]]
@@ -136,6 +137,7 @@ def plateau_deviations(scale):
     return np.asarray(deviations), solution
 
 
+@pytest.mark.slow
 def test_random_heads_visit_the_plateaus_in_order():
     deviations, solution = plateau_deviations(1e-2)
     assert np.all(deviations < 1e-4)

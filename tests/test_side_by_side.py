@@ -54,6 +54,7 @@ def test_same_steps_as_alone(solver, controller, dt0):
             np.testing.assert_allclose(a[i], b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_members_differ_in_what_functions_close_over():
     def one(scale):
         # The data of a member reach the loss through an array of the task, the observable through a closure.

@@ -153,6 +153,7 @@ def test_population_loss_is_that_of_samples_and_of_quadrature():
     assert float(task.loss(longer)) == pytest.approx(float(task.loss(model)), rel=1e-13)
 
 
+@pytest.mark.slow
 def test_gradient_noise_by_quadrature():
     points, weights = np.polynomial.hermite_e.hermegauss(20)
     u, w = (x.ravel() for x in np.meshgrid(points, points, indexing="ij"))
@@ -188,6 +189,7 @@ def _drift(link):
     return MixedSingleIndexFlow.from_model(*case(0.3, (link, link)), SphericalFlow(), t1=1e-3).velocity
 
 
+@pytest.mark.slow
 def test_limits_of_mixed_links():
     links = HermiteLink([0, 0, 1, 1.0]), HermiteLink([0, 0, 1, -2.0])
 
@@ -210,6 +212,7 @@ def test_limits_of_mixed_links():
     )
 
 
+@pytest.mark.slow
 def test_direction_stays_on_the_sphere_and_links_stay_as_they_are():
     model, task = case(0.3, MIXED, noise=0.2)
     for rule, key in ((SphericalFlow(), None), (SphericalSGD(0.1, 6), jax.random.key(0))):

@@ -176,6 +176,7 @@ def test_linear_units_in_closed_form(batch):
             assert expected == pytest.approx({1.0: 0.28693748795967, 5.0: 0.02062052920790}[t], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_linear_units_at_finite_size():
     # The mean error of N = 10, in closed form for every step, against single steps averaged over examples.
     n, eta, sigma = 10, 0.5, 0.2

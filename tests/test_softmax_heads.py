@@ -111,6 +111,7 @@ def test_gradient_is_that_of_the_loss():
     assert float(task.risk(heads)) == pytest.approx(2 * float(unit.risk(SoftmaxHeads(1.7 * heads.omega, heads.mu))))
 
 
+@pytest.mark.slow
 def test_sampled_risk_is_that_of_prompts(getkey):
     task = SoftmaxHeadsTask(regression(3, 6, 0.3, variance=1.7, power=2.0))
     heads = SoftmaxHeads([0.4, -0.3, 0.9], [1.0, -0.8, 0.2])
@@ -182,6 +183,7 @@ def test_opposite_heads_slide_as_the_sixth_root():
     np.testing.assert_allclose(heads[-1].mu, found[2:, -1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_heads_of_one_sign_are_trapped():
     single, ts = float(TASK.risk(TASK.best_head)), 120.0
     signs = {"same": ([0.1, 0.04], [0.05, 0.12]), "opposite": ([0.1, -0.04], [0.05, -0.12])}
@@ -199,6 +201,7 @@ def test_heads_of_one_sign_are_trapped():
     assert abs(values[0]) < 1e-12 and values[1] > 1e-3
 
 
+@pytest.mark.slow
 def test_debiased_descent(getkey):
     covariance = jnp.asarray([[1.3, 0.4], [0.4, 0.7]])
     shift = {"task_covariance": jnp.asarray([[0.8, -0.3], [-0.3, 1.1]]), "noise_variance": 0.3}
@@ -241,6 +244,7 @@ def test_ridge_without_noise():
     assert float(jax.grad(lambda s: ridge_risk(regression(10, 40, s)))(0.1)) > 0
 
 
+@pytest.mark.slow
 def test_full_attention_trains_by_any_rule(getkey):
     data = regression(2, 6, 0.0)
     prompts = FixedPrompts.draw(data, getkey(), 64)

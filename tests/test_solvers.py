@@ -264,6 +264,7 @@ def test_without_stiffness_it_is_tsit5():
     assert int(stats["num_products"]) == 0
 
 
+@pytest.mark.slow
 def test_hands_over_and_takes_back():
     # Stiff, with a rest between t = 1 and t = 2; the solution is a cosine throughout.
     def field(t, y, args):

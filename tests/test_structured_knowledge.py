@@ -38,6 +38,7 @@ def test_entropy_of_extreme_logits():
     np.testing.assert_allclose(slopes, [expected, -expected, 0.0], rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_cosh_integral():
     xs = [1e-8, 0.1, 1.0, 7.0, 39.9, 40.1, 55.0, 300.0, 700.0]
     with mpmath.workdps(40):

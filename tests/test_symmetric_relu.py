@@ -44,6 +44,7 @@ def random_case():
     return mirrored_task(x, y), first, second
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_a_linear_network():
     task, first, second = random_case()
     slope = 0.2
@@ -92,6 +93,7 @@ def test_odd_at_the_start_is_not_enough():
     np.testing.assert_allclose(later(TASK.inputs[0]), predicted, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_data_and_kinks():
     model = rank_one([0.1, -0.1])
     # Repeated examples count: twice (x, y) needs twice (-x, -y).

@@ -22,6 +22,7 @@ def test_two_layer_linear_network(getkey):
     np.testing.assert_allclose(tangent_kernel(model, x), expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_predicts_a_small_gradient_step(getkey):
     model = eqx.nn.MLP(2, 3, 8, 1, activation=jnp.tanh, key=getkey())
     x, y = jax.random.normal(getkey(), (4, 2)), jax.random.normal(getkey(), (4, 3))

@@ -100,6 +100,7 @@ def test_bound_is_reached_by_normal_matrices():
     np.testing.assert_allclose(sizes, sensitivity_bound(largest_jacobian_norm(model), 0.1, jnp.arange(12.0, -1.0, -1.0)))
 
 
+@pytest.mark.slow
 def test_lozi_map_explodes_below_the_critical_forcing_only():
     model = lozi()
     np.testing.assert_allclose(model(jnp.asarray([0.4, -0.2])), [1 - 1.7 * 0.4 - 0.2, 0.5 * 0.4], rtol=1e-15)

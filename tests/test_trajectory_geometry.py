@@ -107,6 +107,7 @@ def test_commutator_is_what_training_does():
     np.testing.assert_allclose(ravel_pytree(commutator)[0], ravel_pytree(expected)[0], atol=1e-15)
 
 
+@pytest.mark.slow
 def test_sampled_task_of_attention():
     task = InContextRegression(jnp.diag(jnp.asarray([0.6, 0.4])), length=5)
     model = gaussian_separate_attention(2, 2, scale=0.4, key=jax.random.key(0))

@@ -100,6 +100,7 @@ def test_equal_wrong_logits():
         np.testing.assert_allclose(logits[:, 0] - logits[:, 1], expected, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_free_logits_at_the_edges():
     label, task = 1, LabelTask(1)
     for start in ([0.0, -300.0, 3.0], [0.0, 300.0, 0.0], [300.0, 0.0, 300.0], [0.0, 0.0, 0.0]):

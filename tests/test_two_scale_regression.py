@@ -129,6 +129,7 @@ def test_more_weights_than_examples_end_at_the_shortest_interpolation():
     assert abs(float(solution.evaluate(1e8).train)) < 1e-12
 
 
+@pytest.mark.slow
 def test_path_follows_descent():
     model, task = sample()
     # Near the largest stable rate, so that some modes change sign with every step.
@@ -177,6 +178,7 @@ def test_state_is_that_of_the_model():
     assert task.sample(jax.random.key(0), 5).shape == (5,)
 
 
+@pytest.mark.slow
 def test_samples_scatter_around_the_limit():
     # From a start of its own, with correlated inputs; all four numbers of the state, over many samples.
     model, task = sample(90)

@@ -42,13 +42,11 @@ from . import (
 from ._problem import Problem as Problem
 
 PROBLEMS: tuple[Problem, ...] = (
-    *balanced_end_to_end.PROBLEMS,
     *conservation_laws.PROBLEMS,
     *coupled_learners.PROBLEMS,
     *curl_descent.PROBLEMS,
     *deep_modes.PROBLEMS,
     *diagonal_network.PROBLEMS,
-    *gaussian_relu_teacher.PROBLEMS,
     *jacobian_homeostasis.PROBLEMS,
     *lambda_balanced_riccati.PROBLEMS,
     *linear_regression.PROBLEMS,
@@ -76,4 +74,7 @@ PROBLEMS: tuple[Problem, ...] = (
     *two_layer_modes.PROBLEMS,
     *two_scale_regression.PROBLEMS,
     *two_token_attention.PROBLEMS,
+    # Last, since the first problems of each family show what the family can do, and these take longest to compile.
+    *balanced_end_to_end.PROBLEMS,
+    *gaussian_relu_teacher.PROBLEMS,
 )

@@ -21,8 +21,8 @@ def _run(knob, sizes, task, t1=6.0, rates=None, **rule):
 
 
 def _unequal_rates(knob):
-    target = jnp.asarray([[1.0, -0.5, 0.3], [0.2, 0.8, -1.0]], knob.dtype)
-    task = MapTask(lambda w: jnp.sum((w - target) ** 4))
+    target = np.asarray([[1.0, -0.5, 0.3], [0.2, 0.8, -1.0]])
+    task = MapTask(lambda w: jnp.sum((w - target.astype(w.dtype)) ** 4))
     return _run(knob, (3, 4, 3, 2), task, rates=(0.5, 2.0, 1.0), time_constant=2.0)
 
 

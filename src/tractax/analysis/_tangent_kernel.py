@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 
+@eqx.filter_jit
 def tangent_kernel(
     model: PyTree, inputs: Float[Array, "examples ..."]
 ) -> Float[Array, "examples outputs examples outputs"]:

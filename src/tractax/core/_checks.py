@@ -70,7 +70,10 @@ def look(x: Array) -> Any:
 
 def check_finite(name: str, x: Any) -> Array:
     """`x` as a float array without NaN or infinity, or an error naming `name`."""
-    x = as_float_array(name, x)
+    return _require_finite(name, as_float_array(name, x))
+
+
+def _require_finite(name: str, x: Array) -> Array:
     return require(x, (abs(look(x)) < jnp.inf).all(), f"`{name}` must be finite; it contains NaN or infinity.")
 
 
@@ -83,7 +86,7 @@ def check_matrix(name: str, x: Any, shape: tuple[int | None, ...] = (None, None)
     if not fits:
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
         raise ValueError(f"`{name}` must have shape {wanted} without empty axes; got {x.shape}.")
-    return check_finite(name, x)
+    return _require_finite(name, x)
 
 
 def check_positive(name: str, x: Any, *, zero: bool = False) -> Array:
@@ -127,7 +130,7 @@ def check_psd(name: str, x: Any, size: int | None = None) -> Array:
 def check_times(name: str, ts: Any, dtype: Any = None) -> Array:
     """`ts` as a one-dimensional array of finite, non-negative, strictly increasing times (in `dtype`)."""
     ts = check_matrix(name, ts, (None,))
-    ts = ts if dtype is None else ts.astype(dtype)
+    ts = ts if dtype is None or ts.dtype == dtype else ts.astype(dtype)
     seen = look(ts)
     ts = require(ts, seen[0] >= 0, f"`{name}` must be non-negative; it starts at {_show(seen[0])}.")
     return require(ts, (seen[1:] > seen[:-1]).all(), f"`{name}` must increase strictly (in {ts.dtype}).")

@@ -27,17 +27,14 @@ class FlowPath(eqx.Module):
     **Attributes:**
 
     - `interpolation`: of the vector, on `[0, t1]`.
+    - `t1`: the horizon.
     - `structure`, `shapes`: of the state.
     """
 
     interpolation: diffrax.DenseInterpolation
+    t1: Float[Array, ""]
     structure: Any = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
-
-    @property
-    def t1(self) -> Float[Array, ""]:
-        """The horizon."""
-        return self.interpolation.t1
 
     @property
     def dtype(self) -> Any:
@@ -113,20 +110,22 @@ def integrate_flow(
         adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=max_steps)
     leaves, structure = jax.tree.flatten(initial)
     shapes = tuple(leaf.shape for leaf in leaves)
-    problem = (vector_field, _pack(initial), structure, shapes, t1.astype(dtype))
-    path, result = _integrate(*problem, solver, stepsize_controller, adjoint, max_steps)
+    t1 = t1.astype(dtype)
+    path, result = _integrate(
+        vector_field, initial, structure, shapes, t1, solver, stepsize_controller, adjoint, max_steps
+    )
     message = (
         f"The reduced flow could not be integrated up to `t1` in {max_steps} steps: it diverges, is stiff, or needs a "
         "larger `max_steps`."
     )
     # On the numbers that every evaluation needs, not on all: a check copies what goes through it.
     path = eqx.tree_at(lambda p: p.ts_size, path, require(path.ts_size, result == RESULTS.successful, message))
-    return FlowPath(path, structure, shapes)
+    return FlowPath(path, t1, structure, shapes)
 
 
 @eqx.filter_jit
 def _integrate(
-    vector_field, y0, structure, shapes, t1, solver, stepsize_controller, adjoint, max_steps
+    vector_field, initial, structure, shapes, t1, solver, stepsize_controller, adjoint, max_steps
 ) -> tuple[Any, Any]:
     def flow(t, y, vector_field):
         return _pack(vector_field(t, _unpack(y, structure, shapes)))
@@ -137,7 +136,7 @@ def _integrate(
         t0=0.0,
         t1=t1,
         dt0=None,
-        y0=y0,
+        y0=_pack(initial),
         args=vector_field,
         saveat=diffrax.SaveAt(dense=True),
         stepsize_controller=stepsize_controller,

@@ -6,36 +6,61 @@ from typing import Any, ClassVar, Generic, TypeVar
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ._task import AbstractTask
+from ._task import AbstractSampledTask, AbstractTask
 
 _State = TypeVar("_State")
 
 
 class Objective(eqx.Module):
-    """A task seen as a function of the model's trainable arrays; the `args` of every vector field.
+    r"""A task seen as a function of the model's trainable arrays; the `args` of every vector field.
 
     **Arguments:**
 
     - `task`: where the error comes from.
     - `static`: the rest of the model, as `equinox.partition(model, equinox.is_inexact_array)` leaves it.
+    - `weight_decay`: $\gamma$ of a penalty $\tfrac\gamma2\lVert\theta\rVert^2$ beside the task's loss; `None` for none.
     """
 
     task: AbstractTask
     static: PyTree
+    weight_decay: Float[Array, ""] | None = None
 
     def model(self, params: PyTree) -> PyTree:
         """The model with these trainable arrays."""
         return eqx.combine(params, self.static)
 
     def loss(self, params: PyTree) -> Float[Array, ""]:
-        """The task's loss."""
-        return self.task.loss(self.model(params))
+        """The task's loss, and the penalty."""
+        return self.with_penalty(self.task.loss(self.model(params)), params)
+
+    def batch_loss(self, params: PyTree, batch: Any) -> Float[Array, ""]:
+        """The task's loss on one batch, and the penalty.
+
+        **Raises:**
+
+        `ValueError` for a task without batches.
+        """
+        if not isinstance(self.task, AbstractSampledTask):
+            raise ValueError(f"`task` must have batches (tx.AbstractSampledTask); got {type(self.task).__name__}.")
+        return self.with_penalty(self.task.batch_loss(self.model(params), batch), params)
 
     def gradient(self, params: PyTree) -> PyTree:
-        """The gradient of the task's loss."""
+        """The gradient of the loss."""
         return jax.grad(self.loss)(params)
+
+    def penalised(self, weight_decay: Float[Array, ""]) -> "Objective":
+        r"""The same with a penalty $\tfrac\gamma2\lVert\theta\rVert^2$: what a rule with weight decay descends."""
+        return Objective(self.task, self.static, weight_decay)
+
+    def with_penalty(self, loss: Float[Array, ""], params: PyTree) -> Float[Array, ""]:
+        """A loss plus the penalty of these parameters."""
+        if self.weight_decay is None:
+            return loss
+        squares = sum(jnp.sum(w**2).astype(loss.dtype) for w in jax.tree.leaves(params))
+        return loss + self.weight_decay.astype(loss.dtype) / 2 * squares
 
 
 class AbstractRule(eqx.Module):

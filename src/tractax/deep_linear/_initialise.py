@@ -18,7 +18,11 @@ from ._task import LinearTask
 def gaussian(sizes: Sequence[int], *, scale: ArrayLike, key: PRNGKeyArray) -> DeepLinear:
     """Independent normal entries with standard deviation `scale`."""
     sizes = _check_sizes(sizes)
-    scale = check_positive("scale", scale, zero=True)
+    return _normal(key, check_positive("scale", scale, zero=True), sizes)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _normal(key: PRNGKeyArray, scale: Array, sizes: tuple[int, ...]) -> DeepLinear:
     keys = jax.random.split(key, len(sizes) - 1)
     shapes = zip(sizes[1:], sizes[:-1], strict=True)
     return DeepLinear(tuple(scale * jax.random.normal(k, s, scale.dtype) for k, s in zip(keys, shapes, strict=True)))
@@ -176,6 +180,7 @@ def _sqrtm(a: Array) -> Array:
     return (vectors * roots[None, :]) @ vectors.T
 
 
+@jax.jit
 def _chain(bases: Sequence[Array], values: Array) -> DeepLinear:
     """Layers R_{l+1} diag(values) R_lᵀ."""
     return DeepLinear(tuple((after * values[None, :]) @ before.T for before, after in itertools.pairwise(bases)))

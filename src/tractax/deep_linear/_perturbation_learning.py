@@ -29,11 +29,10 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PyTree
 
 from ..core import AbstractRule, AbstractSolution, AbstractTask, Assumption, Kind, require
-from ..rules import SPSA, GradientDescent, NodePerturbation, WeightPerturbation
+from ..rules import SPSA, GradientDescent, NodePerturbation, WeightPerturbation, plain_descent, refuse_decay
 from ..special import geometric
 from ._gaussian_map_task import GaussianMapTask
 from ._network import DeepLinear
@@ -189,11 +188,14 @@ def _check_case(model: PyTree, task: PyTree, rule: PyTree) -> tuple[Float[Array,
     if not isinstance(model, DeepLinear) or model.depth != 1:
         raise ValueError(f"`model` must be a DeepLinear network of 1 layer for PerturbationLearning; got {model!r}.")
     initial = jnp.sum(task.error(model) ** 2)
-    if isinstance(rule, WeightPerturbation | SPSA) or (isinstance(rule, GradientDescent) and rule.optimiser is optax.sgd):
-        return initial, task, rule
-    if isinstance(rule, NodePerturbation) and rule.batch_size is not None:
-        return initial, task, rule
+    theory = PerturbationLearning.__name__
+    outputs = isinstance(rule, NodePerturbation) and rule.batch_size is not None and rule.layers is None
+    if isinstance(rule, WeightPerturbation | SPSA) or outputs:
+        return initial, task, refuse_decay(rule, theory)
+    descent = plain_descent(rule, theory)
+    if descent is not None:
+        return initial, task, descent
     raise ValueError(
-        "`rule` must be NodePerturbation with a `batch_size`, WeightPerturbation, SPSA, or tx.GradientDescent with "
-        f"optax.sgd, for PerturbationLearning; got {rule!r}."
+        "`rule` must be NodePerturbation of outputs with a `batch_size`, WeightPerturbation, SPSA, or tx.GradientDescent "
+        f"with optax.sgd, for PerturbationLearning; got {rule!r}."
     )

@@ -133,6 +133,7 @@ class LinearTask(AbstractTask):
         return self.loss_of_map(linear_map(model, self.optimum.shape[1]))
 
 
+@jax.jit
 def _solve(cross: Float[Array, "out in"], covariance: Float[Array, "in in"]) -> Float[Array, "out in"]:
     """The W of least norm with W Σxx = Σyx; units of the inputs matter to rounding only if Σxx is singular."""
     units = jnp.sqrt(jnp.diagonal(covariance))

@@ -174,6 +174,7 @@ class TwoLayerModes(AbstractLinearSolution):
         return jnp.where(learns, jnp.log(ratio) / (2 * jnp.where(learns, s, 1.0) * self.rates[0]), jnp.nan)
 
 
+@jax.jit
 def two_layer_mode(a0: ArrayLike, b0: ArrayLike, s: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
     r"""One mode of a two-layer linear network: the solution of $\dot a = b(s - ab)$, $\dot b = a(s - ab)$.
 

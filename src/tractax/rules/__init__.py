@@ -17,10 +17,12 @@ from .descent import KnowledgeFlow as KnowledgeFlow
 from .descent import KnowledgeLayer as KnowledgeLayer
 from .descent import KnowledgeState as KnowledgeState
 from .descent import ModifiedFlow as ModifiedFlow
+from .descent import NarrowingValley as NarrowingValley
 from .descent import OrthogonalFlow as OrthogonalFlow
 from .descent import PrincipalFlow as PrincipalFlow
 from .descent import QuadraticDescent as QuadraticDescent
 from .descent import QuadraticModes as QuadraticModes
+from .descent import QuasiStaticRiver as QuasiStaticRiver
 from .descent import RadiusLimit as RadiusLimit
 from .descent import ReshuffledDescent as ReshuffledDescent
 from .descent import ReshuffledFlow as ReshuffledFlow
@@ -45,7 +47,9 @@ from .descent import no_weight_decay as no_weight_decay
 from .descent import optimal_decay as optimal_decay
 from .descent import orthogonal_gradient as orthogonal_gradient
 from .descent import perp_grad as perp_grad
+from .descent import plain_descent as plain_descent
 from .descent import radial_alignment as radial_alignment
+from .descent import refuse_decay as refuse_decay
 from .descent import scale_by_fan_in as scale_by_fan_in
 from .descent import stationary_spread as stationary_spread
 from .descent import taylor_radius_bound as taylor_radius_bound

@@ -1,5 +1,6 @@
 r"""A balanced unit that learns a direction: w' = a (β − a w), a' = w·(β − a w), |w| = a."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
@@ -8,6 +9,7 @@ from ..core import as_float_array
 from ._decay_integral import decay_integral
 
 
+@jax.jit
 def balanced_bernoulli(
     t: ArrayLike, first: Float[ArrayLike, " in"], target: Float[ArrayLike, " in"]
 ) -> tuple[Float[Array, " in"], Float[Array, ""]]:

@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ._broadcast import broadcast
 
 
+@jax.jit
 def carlson_rf(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Float[Array, "..."]:
     r"""$R_F(x, y, z) = \tfrac12\int_0^\infty\frac{dt}{\sqrt{(t + x)(t + y)(t + z)}}$.
 
@@ -40,6 +41,7 @@ def carlson_rf(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Float[Array, "..."]:
     return jnp.where(proper, value, jnp.where(zeros >= 2, jnp.inf, jnp.nan))
 
 
+@jax.jit
 def carlson_rf_pair(x: ArrayLike, total: ArrayLike, product: ArrayLike) -> Float[Array, "..."]:
     r"""$R_F(x, y, z)$ as a function of $x$, $y + z$ and $yz$, where $y$ and $z$ may be complex conjugates.
 

@@ -9,24 +9,27 @@ from jaxtyping import Array, ArrayLike, Float
 from ..core import as_float_array
 
 
-@jax.custom_jvp
+@jax.jit
 def exprel(x: ArrayLike) -> Float[Array, "..."]:
     """$(e^x - 1)/x$, continued by 1 at zero; accurate for every `x` and infinitely differentiable.
 
     It measures the time that an exponential process effectively had: $\\int_0^t e^{-rs}\\,ds = t\\,$`exprel(-r t)`,
     for every rate including zero.
     """
-    x = as_float_array("x", x)
+    return _exprel(as_float_array("x", x))
+
+
+@jax.custom_jvp
+def _exprel(x: Array) -> Array:
     plain = (x != 0) & (x < jnp.inf)
     safe = jnp.where(plain, x, 1.0)
     return jnp.where(plain, jnp.expm1(safe) / safe, jnp.where(x == 0, 1.0, x))
 
 
-@exprel.defjvp
+@_exprel.defjvp
 def _exprel_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    x = jnp.asarray(x)
-    return exprel(x), _exprel_derivative(x) * dx
+    return _exprel(x), _exprel_derivative(x) * dx
 
 
 def _exprel_derivative(x: Array) -> Array:

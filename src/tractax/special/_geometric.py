@@ -1,11 +1,13 @@
 """Powers of 1 - x and their sums."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._exprel import exprel
 
 
+@jax.jit
 def geometric(x: ArrayLike, n: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     r"""$(1 - x)^n$ and $\sum_{j<n}(1 - x)^j = (1 - (1 - x)^n)/x$: what is left after `n` steps of descent, and their sum.
 

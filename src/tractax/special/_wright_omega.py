@@ -7,14 +7,18 @@ from jaxtyping import Array, ArrayLike, Float
 from ..core import as_float_array
 
 
-@jax.custom_jvp
+@jax.jit
 def wright_omega(x: ArrayLike) -> Float[Array, "..."]:
     r"""The Wright omega function of a real argument: the positive solution of $\omega + \ln\omega = x$.
 
     It is Lambert's $W(e^x)$ without the overflow of $e^x$. Accurate to a few units in the last place for every `x`, the
     infinities included, and infinitely differentiable: $\omega' = \omega/(1+\omega)$.
     """
-    x = as_float_array("x", x)
+    return _wright_omega(as_float_array("x", x))
+
+
+@jax.custom_jvp
+def _wright_omega(x: Array) -> Array:
     # Below, ω = exp(x) to the last digit; above, ω = x, and the iteration would meet infinities.
     tiny, huge = x < -40.0, x > jnp.finfo(x.dtype).max / 4
     safe = jnp.where(tiny | huge, 1.0, x)
@@ -31,10 +35,10 @@ def wright_omega(x: ArrayLike) -> Float[Array, "..."]:
     return jnp.where(tiny, jnp.exp(x), jnp.where(huge, x, omega))
 
 
-@wright_omega.defjvp
+@_wright_omega.defjvp
 def _wright_omega_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    omega = wright_omega(x)
+    omega = _wright_omega(x)
     # 1/(1 + 1/ω) where ω is large, since ω/(1 + ω) would be ∞/∞ at infinity.
     large = omega > 1
     return omega, jnp.where(large, 1 / (1 + 1 / jnp.where(large, omega, 1.0)), omega / (1 + omega)) * dx

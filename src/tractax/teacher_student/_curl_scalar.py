@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..core import AbstractRule, AbstractSolution, AbstractTask, Assumption, Kind, enforce, require
-from ..rules import CurlDescent
+from ..rules import CurlDescent, refuse_decay
 from ._curl_stability import unit_signs
 from ._two_layer_linear import TwoLayerLinear, VectorTask, check_two_layer
 
@@ -156,7 +156,7 @@ def _check_case(model: Any, task: Any, rule: Any) -> tuple[TwoLayerLinear, Vecto
         raise ValueError(f"`model` must have one hidden unit and one input; got hidden of shape {model.hidden.shape}.")
     if not isinstance(rule, CurlDescent):
         raise ValueError(f"`rule` must be CurlDescent for CurlDescentScalar; got {type(rule).__name__}.")
-    return model, task, rule
+    return model, task, refuse_decay(rule, CurlDescentScalar.__name__)
 
 
 def _weights(model: TwoLayerLinear) -> ScalarWeights:

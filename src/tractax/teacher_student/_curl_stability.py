@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import check_finite, check_positive, require
-from ..rules import CurlDescent
+from ..rules import CurlDescent, refuse_decay
 from ..special import monotone_inverse
 from ._two_layer_linear import TwoLayerLinear
 
@@ -145,6 +145,7 @@ def unit_signs(model: Any, rule: Any) -> tuple[Float[Array, " hidden"], Float[Ar
         raise ValueError(f"`model` must be a TwoLayerLinear; got {type(model).__name__}.")
     if not isinstance(rule, CurlDescent):
         raise ValueError(f"`rule` must be CurlDescent; got {type(rule).__name__}.")
+    rule = refuse_decay(rule, "invariants and stability of CurlDescent")
     hidden = model.readout.shape
     shapes = [sign.shape for sign in rule.signs]
     if len(shapes) != 2 or any(shape not in ((), hidden) for shape in shapes):

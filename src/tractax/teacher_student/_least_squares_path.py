@@ -17,11 +17,10 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractRule, AbstractSolution, AbstractTask, Assumption, Kind, enforce, require
-from ..rules import GradientDescent, GradientFlow
+from ..core import AbstractRule, AbstractSolution, AbstractTask, Assumption, Kind, enforce
+from ..rules import GradientDescent, GradientFlow, plain_descent, refuse_decay
 from ..special import decay_integral, geometric
 from ._gaussian_regression import RegressionSample
 from ._linear_model import LinearModel, check_linear
@@ -158,9 +157,10 @@ def check_rule(theory: str, rule: PyTree) -> GradientFlow | GradientDescent:
     """The rule, if it is flow or descent on the full loss."""
     rule = GradientFlow() if rule is None else rule
     if isinstance(rule, GradientFlow) and rule.rates is None:
-        return require(rule, rule.weight_decay == 0, f"`rule` must have no weight decay for {theory}.")
-    if isinstance(rule, GradientDescent) and rule.optimiser is optax.sgd and rule.batch_size is None:
-        return rule
+        return refuse_decay(rule, theory)
+    descent = plain_descent(rule, theory, batches=False)
+    if descent is not None:
+        return descent
     raise ValueError(
         f"`rule` must be tx.GradientFlow without rates, or tx.GradientDescent with optax.sgd on the full loss, for "
         f"{theory}; got {rule!r}."

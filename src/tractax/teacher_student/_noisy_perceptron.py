@@ -22,11 +22,10 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, integrate_flow, require
-from ..rules import GradientDescent
+from ..rules import GradientDescent, plain_descent
 from ._linear_classifier import LinearClassifier
 from ._perceptron_task import PerceptronTask, check_perceptron, density, probability_below, split_weights
 
@@ -110,11 +109,12 @@ def _check_case(model: Any, task: Any, rule: Any) -> tuple[LinearClassifier, Per
     model, task = check_perceptron(model, task)
     if not isinstance(rule, GradientDescent):
         raise ValueError(f"`rule` must be tx.GradientDescent for NoisyPerceptron; got {type(rule).__name__}.")
-    if rule.batch_size is None or rule.optimiser is not optax.sgd:
+    descent = plain_descent(rule, "NoisyPerceptron", batches=True)
+    if descent is None:
         raise ValueError("`rule` must be plain SGD with a batch_size for NoisyPerceptron.")
     rate = require(
-        rule.learning_rate,
-        rule.time_per_step == rule.learning_rate,
+        descent.learning_rate,
+        descent.time_per_step == descent.learning_rate,
         "`rule` must have the learning rate as its time_per_step for NoisyPerceptron.",
     )
     return model, task, (rate * (task.size / rule.batch_size)).astype(model.weights.dtype)

@@ -26,12 +26,11 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import optax
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
 from ..core import AbstractRule, AbstractSolution, AbstractTask, Assumption, Kind
-from ..rules import GradientDescent
+from ..rules import GradientDescent, plain_descent
 from ..special import exprel
 from ._gaussian_regression import GaussianRegression
 from ._linear_model import LinearModel, check_linear
@@ -268,10 +267,11 @@ def _case(
     """The squared errors at the start, and the case, if it is one that the theories cover."""
     if not isinstance(task, GaussianRegression):
         raise ValueError(f"`task` must be a GaussianRegression; got {type(task).__name__}.")
-    if not isinstance(rule, GradientDescent) or rule.optimiser is not optax.sgd or rule.batch_size is None:
+    descent = plain_descent(rule, theory, batches=True)
+    if descent is None:
         raise ValueError(
             f"`rule` must be tx.GradientDescent with optax.sgd and a `batch_size` for {theory}, since every step sees "
             f"fresh examples; got {rule!r}."
         )
     weights = check_linear(model, task.teacher.shape[0]).astype(task.teacher.dtype)
-    return task.to_modes(weights - task.teacher) ** 2, task, rule
+    return task.to_modes(weights - task.teacher) ** 2, task, descent

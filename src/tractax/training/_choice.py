@@ -58,14 +58,14 @@ def integrate_by_choice(
     ts: Float[Array, " times"],
     observe: PyTree[Callable],
     controller: diffrax.PIDController | None,
+    solver: diffrax.AbstractSolver,
     on_failure: OnFailure,
     options: dict[str, Any],
 ) -> Trajectory:
-    """A run in legs, until it has arrived or failed."""
+    """A run in legs, until it has arrived or failed; the first by `solver`, which is `Tsit5`."""
     # NumPy's scalars, since every call of a small JAX function costs as much as many steps of a small network.
     number = ts.dtype.type
     length = number(_FIRST_STEP) if options["dt0"] is None else options["dt0"]
-    solver: diffrax.AbstractSolver = diffrax.Tsit5()
     left, earlier = options["max_steps"], None
     leg = _Leg(number(0), rule.init(params), length, np.int32(min(_FIRST_BUDGET, left)), number(0))
     options = {name: option for name, option in options.items() if name != "dt0"}

@@ -25,6 +25,9 @@ from ._steps import iterate
 
 Observable = PyTree[Callable[..., PyTree]]
 
+# Made once, since making a module costs as much as a few steps of a small network.
+_ADJOINT, _METER, _SOLVER = diffrax.RecursiveCheckpointAdjoint(), diffrax.NoProgressMeter(), diffrax.Tsit5()
+
 
 def train(
     model: PyTree,
@@ -91,8 +94,8 @@ def train(
     objective = Objective(task, static)
     observe = task.loss if observe is None else observe
     check_observe(observe)
-    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
-    meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
+    adjoint = _ADJOINT if adjoint is None else adjoint
+    meter = _METER if progress_meter is None else progress_meter
     if isinstance(rule, AbstractFlowRule):
         options = {
             # An array, since a Python number would be compiled into the program.
@@ -102,9 +105,11 @@ def train(
             "max_steps": 2**17 if max_steps is None else max_steps,
             "progress_meter": meter,
         }
-        if solver is None and may_choose((params, objective, ts, observe), rule, stepsize_controller, options):
-            return integrate_by_choice(params, objective, rule, ts, observe, stepsize_controller, on_failure, options)
-        solver = diffrax.Tsit5() if solver is None else solver
+        free = solver is None and may_choose((params, objective, ts, observe), rule, stepsize_controller, options)
+        solver = _SOLVER if solver is None else solver
+        if free:
+            controller = stepsize_controller
+            return integrate_by_choice(params, objective, rule, ts, observe, controller, solver, on_failure, options)
         return integrate(params, objective, rule, ts, observe, key, stepsize_controller, solver, on_failure, options)
     if isinstance(rule, AbstractStepRule):
         unused = {

@@ -130,6 +130,7 @@ class InContextRegression(AbstractSampledTask):
         """Half the risk."""
         return self.risk(model) / 2
 
+    @eqx.filter_jit
     def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Float[Array, "batch width tokens"], Float[Array, " batch"]]:
         """Prompts, and the answers to their queries."""
         if not isinstance(self.length, int):

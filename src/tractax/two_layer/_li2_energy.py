@@ -79,6 +79,7 @@ class Li2Energy(eqx.Module):
         """$Y$, the one-hots of the products."""
         return jax.nn.one_hot(self.group.table[self.pairs[:, 0], self.pairs[:, 1]], self.group.order)
 
+    @eqx.filter_jit
     def __call__(self, weights: Float[Array, " inputs"]) -> Float[Array, ""]:
         """$E(w)$, for weights of shape `(2 * order,)`."""
         if weights.shape != (2 * self.group.order,):

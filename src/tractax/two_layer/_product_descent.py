@@ -29,7 +29,6 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import (
@@ -45,7 +44,7 @@ from ..core import (
     tolerance_for,
 )
 from ..deep_linear import RegressionTask
-from ..rules import GradientDescent
+from ..rules import GradientDescent, plain_descent
 from ._base import check_data, targets_of
 from ._network import LeakyReLU, TwoLayerNetwork
 
@@ -256,8 +255,9 @@ def _case(
 ) -> tuple[TwoLayerNetwork, RegressionTask, GradientDescent]:
     model = _check_model(model)
     task = check_data(model, task)
-    if not isinstance(rule, GradientDescent) or rule.optimiser is not optax.sgd or rule.batch_size is not None:
+    descent = plain_descent(rule, "ProductDescent", batches=False)
+    if descent is None:
         raise ValueError(
             f"`rule` must be tx.GradientDescent with optax.sgd on the full loss for ProductDescent; got {rule!r}."
         )
-    return model, task, rule
+    return model, task, descent

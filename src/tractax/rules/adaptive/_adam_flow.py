@@ -24,6 +24,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ...core import AbstractParameterFlow, Objective, check_fraction, check_positive
 from ..descent._modified_flow import check_order
+from ..descent._weight_decay import check_decay
 
 
 class AdamFlow(AbstractParameterFlow):
@@ -42,6 +43,8 @@ class AdamFlow(AbstractParameterFlow):
     - `b1`, `b2`: the decay rates $0 \le \beta_1, \beta_2 < 1$ of the averages of gradients and of their squares.
     - `eps_root`: $\epsilon > 0$, under the root, as in `optax.adam`.
     - `order`: $p$, 1 or 2.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$, part of the
+      gradient that Adam averages and squares.
 
     **Raises:**
 
@@ -52,6 +55,7 @@ class AdamFlow(AbstractParameterFlow):
     b1: Float[Array, ""]
     b2: Float[Array, ""]
     eps_root: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     order: int = eqx.field(static=True)
 
     def __init__(
@@ -62,16 +66,19 @@ class AdamFlow(AbstractParameterFlow):
         *,
         eps_root: ArrayLike,
         order: PyTree = 2,
+        weight_decay: ArrayLike = 0.0,
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.b1 = check_fraction("b1", b1)
         self.b2 = check_fraction("b2", b2)
         self.eps_root = check_positive("eps_root", eps_root)
+        self.weight_decay = check_decay(weight_decay)
         self.order = check_order(order, 2)
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
+        objective = objective.penalised(self.weight_decay)
         if self.order == 1:
             return jax.tree.map(lambda g: -g / self._root(g), objective.gradient(params))
         gradient, product = jax.linearize(objective.gradient, params)

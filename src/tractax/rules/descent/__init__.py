@@ -6,9 +6,9 @@ from ._certain_token import TokenTask as TokenTask
 from ._drift_adjusted import drift_adjusted as drift_adjusted
 from ._drift_adjusted import drift_adjusted_rate as drift_adjusted_rate
 from ._gradient_descent import GradientDescent as GradientDescent
+from ._gradient_descent import plain_descent as plain_descent
 from ._gradient_flow import GradientFlow as GradientFlow
 from ._gradient_flow import check_flow as check_flow
-from ._gradient_flow import no_weight_decay as no_weight_decay
 from ._knowledge_flow import EntropyTask as EntropyTask
 from ._knowledge_flow import KnowledgeFlow as KnowledgeFlow
 from ._knowledge_flow import KnowledgeLayer as KnowledgeLayer
@@ -17,6 +17,8 @@ from ._knowledge_flow import decision_entropy as decision_entropy
 from ._knowledge_flow import tensor_net as tensor_net
 from ._modified_flow import ModifiedFlow as ModifiedFlow
 from ._modified_flow import momentum_start as momentum_start
+from ._narrowing_valley import NarrowingValley as NarrowingValley
+from ._narrowing_valley import QuasiStaticRiver as QuasiStaticRiver
 from ._orthogonal_gradient import OrthogonalFlow as OrthogonalFlow
 from ._orthogonal_gradient import array_norms as array_norms
 from ._orthogonal_gradient import orthogonal_gradient as orthogonal_gradient
@@ -42,3 +44,5 @@ from ._softmax_ghosts import binary_taylor_radius as binary_taylor_radius
 from ._softmax_ghosts import cross_entropy_coefficients as cross_entropy_coefficients
 from ._softmax_ghosts import logits_along as logits_along
 from ._softmax_ghosts import taylor_radius_bound as taylor_radius_bound
+from ._weight_decay import no_weight_decay as no_weight_decay
+from ._weight_decay import refuse_decay as refuse_decay

@@ -20,8 +20,8 @@ def loss_seen(objective: Objective, batch_size: int | None, key: PRNGKeyArray | 
     """The full loss as a function of the parameters, or that of a batch drawn afresh."""
     if batch_size is None:
         return objective.loss
-    task, batch = draw_batch(objective, batch_size, key)
-    return lambda params: task.batch_loss(objective.model(params), batch)
+    batch = draw_batch(objective, batch_size, key)[1]
+    return lambda params: objective.batch_loss(params, batch)
 
 
 def draw_batch(objective: Objective, batch_size: int, key: PRNGKeyArray | None) -> tuple[AbstractSampledTask, PyTree]:

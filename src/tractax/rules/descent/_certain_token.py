@@ -32,7 +32,8 @@ from ...core import (
     tolerance_for,
 )
 from ...special import wright_omega
-from ._gradient_flow import check_flow, no_weight_decay
+from ._gradient_flow import check_flow
+from ._weight_decay import no_weight_decay
 
 
 class TokenLogit(eqx.Module):

@@ -4,18 +4,14 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ...core import AbstractParameterFlow, AbstractRule, Assumption, Objective, check_positive
+from ...core import AbstractParameterFlow, AbstractRule, Objective, check_positive
+from ._weight_decay import check_decay
 
 
 def _as_positive(x: Any) -> Array:
     return check_positive("time_constant", x)
-
-
-def _as_decay(x: Any) -> Array:
-    return check_positive("weight_decay", x, zero=True)
 
 
 def _as_rates(x: Any) -> Array | None:
@@ -37,19 +33,15 @@ class GradientFlow(AbstractParameterFlow):
     """
 
     time_constant: Float[Array, ""] = eqx.field(converter=_as_positive, default=1.0)
-    weight_decay: Float[Array, ""] = eqx.field(converter=_as_decay, default=0.0)
+    weight_decay: Float[Array, ""] = eqx.field(converter=check_decay, default=0.0)
     rates: Float[Array, " arrays"] | None = eqx.field(converter=_as_rates, default=None)
     real_spectrum: ClassVar[bool] = True
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
-        gradient = objective.gradient(params)
-        velocity = jax.tree.map(
-            lambda w, g: -(g + self.weight_decay.astype(g.dtype) * w) / self.time_constant.astype(g.dtype),
-            params,
-            gradient,
-        )
+        gradient = objective.penalised(self.weight_decay).gradient(params)
+        velocity = jax.tree.map(lambda g: -g / self.time_constant.astype(g.dtype), gradient)
         if self.rates is None:
             return velocity
         leaves, structure = jax.tree.flatten(velocity)
@@ -81,8 +73,3 @@ def check_flow(rule: AbstractRule | None, theory: str, *, rates: bool = False) -
     if rule.rates is not None and not rates:
         raise ValueError(f"`rule` must have equal rates for all layers for {theory}; got rates {rule.rates}.")
     return rule
-
-
-def no_weight_decay(rule: GradientFlow) -> Assumption:
-    """The assumption that the flow has no weight decay."""
-    return Assumption("no weight decay", jnp.abs(rule.weight_decay), 0.0)

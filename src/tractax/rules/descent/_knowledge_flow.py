@@ -45,7 +45,8 @@ from ...core import (
     tolerance_for,
 )
 from ...special import cosh_integral, monotone_inverse
-from ._gradient_flow import check_flow, no_weight_decay
+from ._gradient_flow import check_flow
+from ._weight_decay import no_weight_decay
 
 _LOG_TWO = math.log(2)
 

@@ -21,6 +21,7 @@ import jax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ...core import AbstractParameterFlow, AbstractTask, Objective, check_fraction, check_positive
+from ._weight_decay import check_decay
 
 _HIGHEST = 4
 
@@ -54,7 +55,7 @@ class ModifiedFlow(AbstractParameterFlow):
     def __init__(self, learning_rate: ArrayLike, order: PyTree = 2, weight_decay: ArrayLike = 0.0):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.order = check_order(order, _HIGHEST)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
 
     @classmethod
     def from_momentum(cls, learning_rate: ArrayLike, momentum: ArrayLike) -> "ModifiedFlow":
@@ -87,9 +88,10 @@ class ModifiedFlow(AbstractParameterFlow):
         """The velocity of the parameters."""
         del t
 
+        penalised = objective.penalised(self.weight_decay)
+
         def field(params: PyTree) -> PyTree:
-            gradient = objective.gradient(params)
-            return jax.tree.map(lambda w, g: -(g + self.weight_decay.astype(g.dtype) * w), params, gradient)
+            return jax.tree.map(lambda g: -g, penalised.gradient(params))
 
         corrections = _corrections(field, params, self.order)
         # Horner's scheme in the learning rate.

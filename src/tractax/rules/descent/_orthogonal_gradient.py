@@ -71,6 +71,8 @@ def perp_grad(*, rescale: bool = False) -> optax.GradientTransformation:
 class OrthogonalFlow(AbstractParameterFlow):
     r"""$\tau\,\dot w = -g_\perp$ for every parameter array: gradient flow on a product of spheres.
 
+    It has no weight decay, whose gradient lies along $w$.
+
     **Arguments:**
 
     - `time_constant`: $\tau > 0$, the unit in which time is measured.

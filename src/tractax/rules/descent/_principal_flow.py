@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ...core import AbstractParameterFlow, Objective, check_positive
+from ._weight_decay import check_decay
 
 
 def log_ratio(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -45,21 +46,25 @@ class PrincipalFlow(AbstractParameterFlow):
     **Arguments:**
 
     - `learning_rate`: $h > 0$; may be an array under `vmap`.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$.
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive.
+    `ValueError` for a learning rate that is not positive, or a negative decay.
     """
 
     learning_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
 
-    def __init__(self, learning_rate: ArrayLike):
+    def __init__(self, learning_rate: ArrayLike, *, weight_decay: ArrayLike = 0.0):
         self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.weight_decay = check_decay(weight_decay)
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
         flat, unravel = ravel_pytree(params)
+        objective = objective.penalised(self.weight_decay)
 
         def loss(flat: Array) -> Array:
             return objective.loss(unravel(flat))

@@ -1,7 +1,8 @@
 r"""Descent on a quadratic loss, by steps and by the flows that follow them.
 
-Set-up: any model and task whose loss is quadratic in the parameters, with Hessian $H$ of eigenvalues $\lambda_i$, and
-steps of gradient descent with learning rate $h$. In the direction of an eigenvector the gradient after $n$ steps is
+Set-up: any model and task whose loss is quadratic in the parameters, with Hessian $H$ of eigenvalues $\lambda_i$ (to
+which weight decay adds its $\gamma$), and steps of gradient descent with learning rate $h$. In the direction of an
+eigenvector the gradient after $n$ steps is
 
 $$g_i(n) = m_i^n\,g_i(0),\qquad m_i = 1 - h\lambda_i$$
 
@@ -17,10 +18,8 @@ Source: Rosca, Wu, Qin, Dherin 2023 (arXiv 2302.01952).
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ...core import (
@@ -46,18 +45,13 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
 
     **Attributes:**
 
-    - `curvatures`: $\lambda_i$, ascending, shape `(parameters,)`.
-    - `directions`: $u_i$ as columns, shape `(parameters, parameters)`, of parameters in the order of
-      `jax.flatten_util.ravel_pytree`.
-    - `initial`: the state at time zero.
+    - `objective`: the loss in the eigenvectors of its Hessian, weight decay included; `objective.directions` are $u_i$ as
+      columns, of parameters in the order of `jax.flatten_util.ravel_pytree`.
     - `learning_rate`, `time_per_step`: $h$, and the time that one step takes.
     - `order`: of the modified flow; `None` for descent itself and its principal flow.
     """
 
-    task: AbstractTask
-    curvatures: Float[Array, " parameters"]
-    directions: Float[Array, "parameters parameters"]
-    initial: QuadraticModes
+    objective: SpectralLoss
     learning_rate: Float[Array, ""]
     time_per_step: Float[Array, ""]
     order: int | None = eqx.field(static=True)
@@ -80,14 +74,11 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
         `ValueError` for another rule, or a loss that is not quadratic.
         """
         rule = _check_rule(rule)
-        quadratic = SpectralLoss.about(model, task, jnp.zeros(()))
-        dtype = quadratic.curvatures.dtype
+        objective = SpectralLoss.about(model, task, rule.weight_decay)
+        dtype = objective.curvatures.dtype
         rate = rule.learning_rate.astype(dtype)
         solution = cls(
-            task=task,
-            curvatures=quadratic.curvatures,
-            directions=quadratic.directions,
-            initial=quadratic.initial,
+            objective=objective,
             learning_rate=rate,
             time_per_step=rule.time_per_step.astype(dtype) if isinstance(rule, GradientDescent) else rate,
             order=rule.order if isinstance(rule, ModifiedFlow) else None,
@@ -101,10 +92,18 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
         return [quadratic_losses("quadratic loss", model, task.loss)]
 
     def reduce(self, model: PyTree) -> QuadraticModes:
-        """The gradient of an actual network along the eigenvectors, and its loss."""
-        params, static = eqx.partition(model, eqx.is_inexact_array)
-        value, gradient = jax.value_and_grad(lambda params: self.task.loss(eqx.combine(params, static)))(params)
-        return QuadraticModes(self.directions.T @ ravel_pytree(gradient)[0], value)
+        """The gradient of an actual network along the eigenvectors, and its loss, weight decay included."""
+        return self.objective.reduce(model)
+
+    @property
+    def curvatures(self) -> Float[Array, " parameters"]:
+        r"""$\lambda_i$, ascending."""
+        return self.objective.curvatures
+
+    @property
+    def initial(self) -> QuadraticModes:
+        """The state at time zero."""
+        return self.objective.initial
 
     @property
     def multipliers(self) -> Float[Array, " parameters"]:
@@ -178,9 +177,7 @@ class QuadraticDescent(AbstractSolution[QuadraticModes]):
 
 
 def _check_rule(rule: AbstractRule | None) -> GradientDescent | ModifiedFlow | PrincipalFlow:
-    if isinstance(rule, ModifiedFlow):
-        return require(rule, rule.weight_decay == 0, "`rule` must have no weight decay for QuadraticDescent.")
-    if isinstance(rule, PrincipalFlow):
+    if isinstance(rule, ModifiedFlow | PrincipalFlow):
         return rule
     if isinstance(rule, GradientDescent) and rule.optimiser is optax.sgd and rule.batch_size is None:
         return rule

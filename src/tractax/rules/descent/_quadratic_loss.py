@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ...core import AbstractTask, Assumption, relative_norm, tolerance_for
+from ...core import AbstractTask, Assumption, Objective, relative_norm, tolerance_for
 
 
 def loss_of_vector(
@@ -45,26 +45,28 @@ class SpectralLoss(eqx.Module):
     initial: QuadraticModes
 
     @classmethod
+    @eqx.filter_jit
     def about(cls, model: PyTree, task: AbstractTask, weight_decay: Float[Array, ""]) -> "SpectralLoss":
         """The loss of this task, as it looks from this model."""
-        flat, task_loss = loss_of_vector(model, task.loss)
+        params, static = eqx.partition(model, eqx.is_inexact_array)
+        flat, unravel = ravel_pytree(params)
         decay = weight_decay.astype(flat.dtype)
+        objective = Objective(task, static, decay)
 
         def loss(flat: Array) -> Array:
-            return task_loss(flat) + decay / 2 * jnp.sum(flat**2)
+            return objective.loss(unravel(flat))
 
         curvatures, directions = jnp.linalg.eigh(jax.hessian(loss)(flat))
         value, gradient = jax.value_and_grad(loss)(flat)
         curvatures, gradient = _without_rounding(curvatures, directions.T @ gradient)
         return cls(task, decay, curvatures, directions, QuadraticModes(gradient, value))
 
+    @eqx.filter_jit
     def reduce(self, model: PyTree) -> QuadraticModes:
         """The gradient of an actual network along the eigenvectors, and its loss, weight decay included."""
         params, static = eqx.partition(model, eqx.is_inexact_array)
-        value, gradient = jax.value_and_grad(lambda params: self.task.loss(eqx.combine(params, static)))(params)
-        flat, gradient = ravel_pytree(params)[0], ravel_pytree(gradient)[0]
-        penalty = self.weight_decay / 2 * jnp.sum(flat**2)
-        return QuadraticModes(self.directions.T @ (gradient + self.weight_decay * flat), value + penalty)
+        value, gradient = jax.value_and_grad(Objective(self.task, static, self.weight_decay).loss)(params)
+        return QuadraticModes(self.directions.T @ ravel_pytree(gradient)[0], value)
 
     def shrunk(self, factors: Float[Array, " parameters"]) -> QuadraticModes:
         """Gradient and loss where the distance to the minimum along each eigenvector is this part of the first one."""
@@ -74,6 +76,7 @@ class SpectralLoss(eqx.Module):
         return QuadraticModes(factors * self.initial.gradient, self.initial.loss + gain)
 
 
+@eqx.filter_jit
 def quadratic_losses(name: str, model: PyTree, loss: Callable[[PyTree], Array]) -> Assumption:
     """The assumption that second derivatives are the same elsewhere."""
     flat, function = loss_of_vector(model, loss)

@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ...core import AbstractParameterFlow, AbstractSampledTask, AbstractStepRule, Objective, check_key, check_positive
+from ...core import AbstractParameterFlow, AbstractStepRule, Objective, check_key, check_positive
 from ._modified_flow import check_order
+from ._weight_decay import check_decay
 
 
 class ReshuffledDescent(AbstractStepRule[tuple[Int[Array, " batches"], Int[Array, ""]]]):
-    """Gradient descent through all batches in random order, drawn anew at every epoch. `tx.train` needs a `key`.
+    r"""Gradient descent through all batches in random order, drawn anew at every epoch. `tx.train` needs a `key`.
 
     One step is one batch and takes the flow time `learning_rate`.
 
@@ -36,17 +37,20 @@ class ReshuffledDescent(AbstractStepRule[tuple[Int[Array, " batches"], Int[Array
     - `batches`: the batches, stacked: a PyTree of arrays with a leading axis of $m$, each entry of which the task's
       `batch_loss` takes. For tasks on a data set that is an array of indices, shape `(m, batch)`, such as
       `jnp.arange(examples).reshape(m, -1)`.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$.
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive, or no batches.
+    `ValueError` for a learning rate that is not positive, no batches, or a negative decay.
     """
 
     time_per_step: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     batches: PyTree
 
-    def __init__(self, learning_rate: ArrayLike, batches: PyTree):
+    def __init__(self, learning_rate: ArrayLike, batches: PyTree, *, weight_decay: ArrayLike = 0.0):
         self.time_per_step = check_positive("learning_rate", learning_rate)
+        self.weight_decay = check_decay(weight_decay)
         self.batches = _check_batches(batches)
 
     @property
@@ -80,7 +84,7 @@ class ReshuffledDescent(AbstractStepRule[tuple[Int[Array, " batches"], Int[Array
         order = jax.lax.cond(over, lambda: jax.random.permutation(key, order), lambda: order)
         done = jnp.where(over, 0, done)
         batch = jax.tree.map(lambda x: x[order[done]], self.batches)
-        gradient = jax.grad(_batch_loss(objective))(params, batch)
+        gradient = jax.grad(objective.penalised(self.weight_decay).batch_loss)(params, batch)
         params = jax.tree.map(lambda w, g: w - self.time_per_step.astype(w.dtype) * g, params, gradient)
         return params, (order, done + 1)
 
@@ -92,27 +96,29 @@ class ReshuffledFlow(AbstractParameterFlow):
 
     **Arguments:**
 
-    - `learning_rate`, `batches`: as for `ReshuffledDescent`.
+    - `learning_rate`, `batches`, `weight_decay`: as for `ReshuffledDescent`.
     - `order`: $p$, 1 or 2.
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive, no batches, or another order.
+    `ValueError` for a learning rate that is not positive, no batches, another order, or a negative decay.
     """
 
     learning_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     batches: PyTree
     order: int = eqx.field(static=True)
 
-    def __init__(self, learning_rate: ArrayLike, batches: PyTree, order: PyTree = 2):
+    def __init__(self, learning_rate: ArrayLike, batches: PyTree, order: PyTree = 2, *, weight_decay: ArrayLike = 0.0):
         self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.weight_decay = check_decay(weight_decay)
         self.batches = _check_batches(batches)
         self.order = check_order(order, 2)
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
-        slope = jax.grad(_batch_loss(objective))
+        slope = jax.grad(objective.penalised(self.weight_decay).batch_loss)
 
         def descent(batch: Any) -> PyTree:
             if self.order == 1:
@@ -122,13 +128,6 @@ class ReshuffledFlow(AbstractParameterFlow):
             return jax.tree.map(lambda g, hg: g + half.astype(g.dtype) * hg, gradient, product(gradient))
 
         return jax.tree.map(lambda x: -jnp.mean(x, axis=0), jax.vmap(descent)(self.batches))
-
-
-def _batch_loss(objective: Objective) -> Any:
-    task = objective.task
-    if not isinstance(task, AbstractSampledTask):
-        raise ValueError(f"`task` must have batches (tx.AbstractSampledTask); got {type(task).__name__}.")
-    return lambda params, batch: task.batch_loss(objective.model(params), batch)
 
 
 def _check_batches(batches: PyTree) -> PyTree:

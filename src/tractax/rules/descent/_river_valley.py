@@ -21,7 +21,8 @@ Loss: as above. Time: steps.
 Source: the toy model of Wen et al. 2024 (arXiv 2410.05192) in its simplest form; moments and decay derived here.
 """
 
-from typing import Any, ClassVar
+import abc
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -42,6 +43,7 @@ from ...core import (
     require,
 )
 from ._scheduled_descent import ScheduledDescent
+from ._weight_decay import refuse_decay
 
 
 class RiverPoint(eqx.Module):
@@ -64,7 +66,36 @@ class RiverPoint(eqx.Module):
         self.x, self.y = _number("x", check_finite("x", x)), _number("y", check_finite("y", y))
 
 
-class RiverValley(AbstractSampledTask):
+class AbstractRiver(AbstractSampledTask):
+    r"""$L = \tfrac12h(y)x^2 - cy$, with mini-batches whose gradient across the valley is $h(y)x - \sigma\xi$.
+
+    An example is a standard normal $\xi$; the loss of a batch is $L - \sigma\bar\xi x$.
+    """
+
+    descent: eqx.AbstractVar[Float[Array, ""]]
+    noise: eqx.AbstractVar[Float[Array, ""]]
+
+    @abc.abstractmethod
+    def curvature_at(self, y: Float[Array, ""]) -> Float[Array, ""]:
+        """$h(y)$."""
+
+    def loss(self, model: PyTree) -> Float[Array, ""]:
+        """The loss without noise."""
+        return self.curvature_at(model.y) * model.x**2 / 2 - self.descent.astype(model.x.dtype) * model.y
+
+    def sample(self, key: PRNGKeyArray, batch: int) -> Float[Array, " batch"]:
+        """Standard normal numbers."""
+        return jax.random.normal(key, (batch,), self.noise.dtype)
+
+    def batch_loss(self, model: PyTree, batch: Float[Array, " batch"]) -> Float[Array, ""]:
+        """The loss with the noise of a batch."""
+        return self.loss(model) - (self.noise * jnp.mean(batch)).astype(model.x.dtype) * model.x
+
+
+_River = TypeVar("_River", bound=AbstractRiver)
+
+
+class RiverValley(AbstractRiver):
     r"""$L = \tfrac12hx^2 - cy$, with mini-batches whose gradient across the valley is $hx - \sigma\xi$.
 
     An example is a standard normal $\xi$; the loss of a batch is $L - \sigma\bar\xi x$.
@@ -89,18 +120,9 @@ class RiverValley(AbstractSampledTask):
         self.descent = _number("descent", check_finite("descent", descent))
         self.noise = _number("noise", check_positive("noise", noise, zero=True))
 
-    def loss(self, model: PyTree) -> Float[Array, ""]:
-        """The loss without noise."""
-        h, c = self.curvature.astype(model.x.dtype), self.descent.astype(model.x.dtype)
-        return h * model.x**2 / 2 - c * model.y
-
-    def sample(self, key: PRNGKeyArray, batch: int) -> Float[Array, " batch"]:
-        """Standard normal numbers."""
-        return jax.random.normal(key, (batch,), self.noise.dtype)
-
-    def batch_loss(self, model: PyTree, batch: Float[Array, " batch"]) -> Float[Array, ""]:
-        """The loss with the noise of a batch."""
-        return self.loss(model) - (self.noise * jnp.mean(batch)).astype(model.x.dtype) * model.x
+    def curvature_at(self, y: Float[Array, ""]) -> Float[Array, ""]:
+        """The same everywhere."""
+        return self.curvature.astype(y.dtype)
 
 
 class RiverState(eqx.Module):
@@ -152,9 +174,9 @@ class RiverDescent(AbstractSolution[RiverState]):
 
         `ValueError` if they are of another kind, or a rate is too large.
         """
-        model, task, rule = _case(model, task, rule)
+        model, task, rule = river_case(cls.__name__, RiverValley, model, task, rule)
         dtype = model.x.dtype
-        power = task.noise.astype(dtype) ** 2 / rule.batch_size if rule.batch_size else jnp.zeros((), dtype)
+        power = noise_power(task, rule, dtype)
         h, c = task.curvature.astype(dtype), task.descent.astype(dtype)
         rates = rule.rates.astype(dtype)
 
@@ -168,10 +190,10 @@ class RiverDescent(AbstractSolution[RiverState]):
         solution = cls(task, path, rates[-1], power)
         return enforce(solution, cls.__name__, cls.assumptions(model, task, rule)) if check else solution
 
-    @staticmethod
-    def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> tuple[Assumption, ...]:
+    @classmethod
+    def assumptions(cls, model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> tuple[Assumption, ...]:
         """What the theory takes for granted: rates at which the valley is stable."""
-        model, task, rule = _case(model, task, rule)
+        model, task, rule = river_case(cls.__name__, RiverValley, model, task, rule)
         largest = jnp.max(rule.rates) * task.curvature.astype(rule.rates.dtype)
         return (Assumption("stable rates, ηh < 2", jnp.where(largest < 2, 0.0, largest), 0.0),)
 
@@ -221,7 +243,13 @@ def stationary_spread(task: RiverValley, rate: ArrayLike, batch_size: int = 1) -
     """
     eta, h = check_positive("rate", rate), task.curvature
     eta = require(eta, eta * h < 2, "`rate` must be below 2 / curvature; the spread grows without bound otherwise.")
-    return eta * task.noise**2 / (batch_size * h * (2 - eta * h))
+    return settled_spread(eta, h, task.noise**2 / batch_size)
+
+
+def settled_spread(rate: Array, curvature: Array, power: Array) -> Array:
+    """The fixed point of the mean of x², for noise of this variance; infinite where the valley throws iterates out."""
+    lost = curvature * (2 - rate * curvature)
+    return jnp.where(lost > 0, rate * power / jnp.where(lost > 0, lost, 1.0), jnp.inf)
 
 
 def optimal_decay(rate: ArrayLike, curvature: ArrayLike, steps: int) -> Float[Array, " steps"]:
@@ -276,18 +304,22 @@ def warmup_stable_decay(
     return jnp.concatenate([rising, jnp.full((stable,), eta), falling])
 
 
+def noise_power(task: AbstractRiver, rule: ScheduledDescent, dtype: Any) -> Array:
+    """The variance of the gradient across the valley; without batches there is none."""
+    return task.noise.astype(dtype) ** 2 / rule.batch_size if rule.batch_size else jnp.zeros((), dtype)
+
+
 def _number(name: str, x: Array) -> Array:
     if x.ndim != 0:
         raise ValueError(f"`{name}` must be one number; got shape {x.shape}.")
     return x
 
 
-def _case(model: Any, task: Any, rule: Any) -> tuple[RiverPoint, RiverValley, ScheduledDescent]:
-    for name, value, kind in (
-        ("model", model, RiverPoint),
-        ("task", task, RiverValley),
-        ("rule", rule, ScheduledDescent),
-    ):
+def river_case(
+    theory: str, river: type[_River], model: Any, task: Any, rule: Any
+) -> tuple[RiverPoint, _River, ScheduledDescent]:
+    """Model, task and rule, if they are what a theory of this kind of river is about."""
+    for name, value, kind in (("model", model, RiverPoint), ("task", task, river), ("rule", rule, ScheduledDescent)):
         if not isinstance(value, kind):
-            raise ValueError(f"`{name}` must be a {kind.__name__} for RiverDescent; got {type(value).__name__}.")
-    return model, task, rule
+            raise ValueError(f"`{name}` must be a {kind.__name__} for {theory}; got {type(value).__name__}.")
+    return model, task, refuse_decay(rule, theory)

@@ -39,6 +39,7 @@ from ...core import (
     tolerance_for,
 )
 from ...special import monotone_inverse
+from ..descent._weight_decay import refuse_decay
 from ._central_flow import CentralFlow
 
 
@@ -214,4 +215,4 @@ def _case(model: Any, task: Any, rule: Any) -> tuple[ValleyPoint, SharpeningVall
     for name, value, kind in wanted:
         if not isinstance(value, kind):
             raise ValueError(f"`{name}` must be a {kind.__name__} for SharpeningValleyFlow; got {type(value).__name__}.")
-    return model, task, rule
+    return model, task, refuse_decay(rule, SharpeningValleyFlow.__name__)

@@ -1,4 +1,4 @@
-"""The largest eigenvalue of the Hessian, by Lanczos's method on Hessian-vector products."""
+"""The largest eigenvalues of the Hessian, by Lanczos's method on Hessian-vector products."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,37 +36,45 @@ def sharpness(model: PyTree, task: AbstractTask, *, iterations: int = 32) -> Flo
     flat, unravel = ravel_pytree(params)
     flat = check_matrix("model", flat, (None,))
     product = jax.linearize(jax.grad(lambda w: task.loss(eqx.combine(unravel(w), static))), flat)[1]
-    return leading_eigenpair(product, flat, iterations)[0]
+    return leading_eigenpairs(product, flat, 1, iterations)[0][0]
 
 
-def leading_eigenpair(
-    product: Callable[[Array], Array], like: Float[Array, " size"], iterations: int
-) -> tuple[Float[Array, ""], Float[Array, " size"]]:
-    """The largest eigenvalue of a symmetric map of vectors like the one given, and its normalised eigenvector."""
+def leading_eigenpairs(
+    product: Callable[[Array], Array], like: Float[Array, " size"], count: int, iterations: int
+) -> tuple[Float[Array, " count"], Float[Array, "count size"]]:
+    """The largest eigenvalues of a symmetric map of vectors like the one given, descending, and normalised eigenvectors.
+
+    As many vectors as eigenvalues go ahead of the products with them, so that repeated eigenvalues are all found.
+    """
     size = like.shape[0]
     rounds = min(size, iterations)
     # Fixed random vectors: to start with, and to go on with wherever an invariant subspace is used up.
     fresh = jax.random.normal(jax.random.key(0), (rounds, size), like.dtype)
     tiny = 100 * jnp.finfo(like.dtype).eps
 
-    def extend(k: Any, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        basis, images, vector = carry
-        basis = basis.at[k].set(vector)
-        image = product(vector)
+    def extend(k: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        basis, images = carry
+        image = product(basis[k])
         images = images.at[k].set(image)
         residue, scale = _across(basis, image), jnp.linalg.norm(image)
-        length = jnp.linalg.norm(residue)
-        spent = length <= tiny * scale
-        residue = jnp.where(spent, _across(basis, fresh[(k + 1) % rounds]), residue)
-        length = jnp.linalg.norm(residue)
-        return basis, images, residue / jnp.where(length == 0, 1.0, length)
+        spent = jnp.linalg.norm(residue) <= tiny * scale
+        residue = jnp.where(spent, _across(basis, fresh[(k + count) % rounds]), residue)
+        return basis.at[k + count].set(_unit(residue), mode="drop"), images
 
     nothing = jnp.zeros((rounds, size), like.dtype)
-    start = (nothing, nothing, fresh[0] / jnp.linalg.norm(fresh[0]))
-    basis, images, _ = jax.lax.fori_loop(0, rounds, extend, start)
+    start = nothing
+    for k in range(count):
+        start = start.at[k].set(_unit(_across(start, fresh[k])))
+    basis, images = jax.lax.fori_loop(0, rounds, extend, (start, nothing))
     small = basis @ images.T
     values, vectors = jnp.linalg.eigh((small + small.T) / 2)
-    return values[-1], vectors[:, -1] @ basis
+    return values[::-1][:count], vectors[:, ::-1][:, :count].T @ basis
+
+
+def _unit(vector: Array) -> Array:
+    """Of length one, unless it is zero."""
+    length = jnp.linalg.norm(vector)
+    return vector / jnp.where(length == 0, 1.0, length)
 
 
 def _across(basis: Array, vector: Array) -> Array:

@@ -29,6 +29,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ...core import AbstractParameterFlow, Objective, check_count, check_positive
+from ..descent._weight_decay import check_decay
 from ._equilibrium_network import EquilibriumTask, check_network, root
 from ._jacobian_homeostasis import jacobian_asymmetry
 
@@ -80,7 +81,7 @@ class EquilibriumPropagation(AbstractParameterFlow):
         self.points = points
         self.homeostasis = None if homeostasis is None else check_positive("homeostasis", homeostasis, zero=True)
         self.time_constant = check_positive("time_constant", time_constant)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
 
     def responses(
         self, model: PyTree, task: PyTree

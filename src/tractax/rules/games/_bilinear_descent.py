@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ...core import AbstractRule, AbstractSolution, AbstractTask, Assumption, Kind, enforce, require
+from ..descent._weight_decay import refuse_decay
 from ._game import BilinearGame, Players
 from ._game_descent import GameDescent, GameFlow
 
@@ -149,5 +150,6 @@ def _check(model: Any, task: Any, rule: Any) -> tuple[BilinearGame, GameDescent 
     given = [model.first.shape, model.second.shape]
     if given != shapes:
         raise ValueError(f"`model` must be Players of vectors of shapes {shapes}; got {given}.")
+    rule = refuse_decay(rule, name)
     positive = (rule.rates[0] > 0) & (rule.rates[1] > 0)
     return task, require(rule, positive, f"`rule` must let both players learn for {name}; one of its rates is zero.")

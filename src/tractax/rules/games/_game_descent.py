@@ -24,6 +24,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, AbstractStepRule, Objective, check_positive
 from ..descent._modified_flow import check_order
+from ..descent._weight_decay import check_decay
 from ._game import AbstractGame, Players
 
 
@@ -35,19 +36,30 @@ class GameDescent(AbstractStepRule[None]):
     - `learning_rate`: $h > 0$; may be an array under `vmap`.
     - `rates`: $(a, b)$, relative learning rates of the players, not negative.
     - `alternating`: whether the second player sees the first one's step of the same time; otherwise both move at once.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of a penalty $\tfrac\gamma2\lVert x\rVert^2$ on $E_1$ and of
+      $\tfrac\gamma2\lVert y\rVert^2$ on $E_2$.
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive, or negative rates.
+    `ValueError` for a learning rate that is not positive, negative rates or a negative decay.
     """
 
     time_per_step: Float[Array, ""]
     rates: tuple[Float[Array, ""], Float[Array, ""]]
+    weight_decay: Float[Array, ""]
     alternating: bool = eqx.field(static=True)
 
-    def __init__(self, learning_rate: ArrayLike, rates: PyTree = (1.0, 1.0), *, alternating: bool = False):
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        rates: PyTree = (1.0, 1.0),
+        *,
+        alternating: bool = False,
+        weight_decay: ArrayLike = 0.0,
+    ):
         self.time_per_step = check_positive("learning_rate", learning_rate)
         self.rates = _check_rates(rates)
+        self.weight_decay = check_decay(weight_decay)
         self.alternating = alternating
 
     @property
@@ -67,6 +79,7 @@ class GameDescent(AbstractStepRule[None]):
     def step(self, params: PyTree, state: None, objective: Objective, *, key: PRNGKeyArray | None) -> tuple[PyTree, None]:
         """One step of each player."""
         del key
+        objective = objective.penalised(self.weight_decay)
         first, second = params.first, params.second
         moved = _moved(first, _first_velocity(objective, first, second, self.rates[0]), self.time_per_step)
         seen = moved if self.alternating else first
@@ -81,16 +94,17 @@ class GameFlow(AbstractFlowRule[PyTree]):
 
     **Arguments:**
 
-    - `learning_rate`, `rates`, `alternating`: as for `GameDescent`.
+    - `learning_rate`, `rates`, `alternating`, `weight_decay`: as for `GameDescent`.
     - `order`: $p$, 1 or 2.
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive, negative rates, or another order.
+    `ValueError` for a learning rate that is not positive, negative rates, another order, or a negative decay.
     """
 
     learning_rate: Float[Array, ""]
     rates: tuple[Float[Array, ""], Float[Array, ""]]
+    weight_decay: Float[Array, ""]
     alternating: bool = eqx.field(static=True)
     order: int = eqx.field(static=True)
 
@@ -101,9 +115,11 @@ class GameFlow(AbstractFlowRule[PyTree]):
         *,
         alternating: bool = False,
         order: PyTree = 2,
+        weight_decay: ArrayLike = 0.0,
     ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.rates = _check_rates(rates)
+        self.weight_decay = check_decay(weight_decay)
         self.alternating = alternating
         self.order = check_order(order, 2)
 
@@ -119,6 +135,7 @@ class GameFlow(AbstractFlowRule[PyTree]):
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of both players."""
         del t
+        objective = objective.penalised(self.weight_decay)
 
         def first(x: PyTree, y: PyTree) -> PyTree:
             return _first_velocity(objective, x, y, self.rates[0])
@@ -155,7 +172,8 @@ def _losses(objective: Objective, x: PyTree, y: PyTree) -> tuple[Array, Array]:
     game = objective.task
     if not isinstance(game, AbstractGame):
         raise ValueError(f"`task` must be a game (tx.rules.AbstractGame); got {type(game).__name__}.")
-    return game.losses(eqx.combine(Players(x, y), objective.static))
+    first, second = game.losses(eqx.combine(Players(x, y), objective.static))
+    return objective.with_penalty(first, x), objective.with_penalty(second, y)
 
 
 def _scaled(gradient: PyTree, rate: Array) -> PyTree:

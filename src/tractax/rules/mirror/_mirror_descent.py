@@ -6,6 +6,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractStepRule, Objective, check_positive
 from ..descent._batch_loss import check_batch_size, loss_seen
+from ..descent._weight_decay import check_decay
 from ._mirror_potential import AbstractMirrorPotential, check_potential
 
 
@@ -20,18 +21,28 @@ class MirrorDescent(AbstractStepRule[None]):
     - `learning_rate`: $\eta > 0$; may be an array under `vmap`.
     - `potential`: $\varphi$.
     - `batch_size`: `None` for the full loss, or the number of examples drawn afresh at each step.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$.
 
     **Raises:**
 
-    `ValueError` for a learning rate that is not positive, another kind of potential or an empty batch.
+    `ValueError` for a learning rate that is not positive, another kind of potential, an empty batch or a negative decay.
     """
 
     learning_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     potential: AbstractMirrorPotential
     batch_size: int | None = eqx.field(static=True)
 
-    def __init__(self, learning_rate: ArrayLike, potential: PyTree, *, batch_size: PyTree = None):
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        potential: PyTree,
+        *,
+        batch_size: PyTree = None,
+        weight_decay: ArrayLike = 0.0,
+    ):
         self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.weight_decay = check_decay(weight_decay)
         self.potential = check_potential(potential)
         self.batch_size = check_batch_size(batch_size)
 
@@ -51,7 +62,7 @@ class MirrorDescent(AbstractStepRule[None]):
 
     def step(self, params: PyTree, state: None, objective: Objective, *, key: PRNGKeyArray | None) -> tuple[PyTree, None]:
         """One step."""
-        gradient = jax.grad(loss_seen(objective, self.batch_size, key))(params)
+        gradient = jax.grad(loss_seen(objective.penalised(self.weight_decay), self.batch_size, key))(params)
 
         def moved(w: Array, gradient: Array) -> Array:
             return self.potential.moved(w, -self.learning_rate.astype(w.dtype) * gradient)

@@ -6,6 +6,7 @@ import jax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ...core import AbstractParameterFlow, Objective, check_positive
+from ..descent._weight_decay import check_decay
 from ._mirror_potential import AbstractMirrorPotential, check_potential
 
 
@@ -19,20 +20,23 @@ class MirrorFlow(AbstractParameterFlow):
 
     - `potential`: $\varphi$, such as `HyperbolicEntropy(0.1)` or `Entropy()`.
     - `time_constant`: $\tau > 0$, the unit in which time is measured.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$.
 
     **Raises:**
 
-    `ValueError` for another kind of potential, or a time constant that is not positive.
+    `ValueError` for another kind of potential, a time constant that is not positive, or a negative decay.
     """
 
     potential: AbstractMirrorPotential
     time_constant: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     # Up to a change of coordinates the Jacobian is a symmetric matrix.
     real_spectrum: ClassVar[bool] = True
 
-    def __init__(self, potential: PyTree, time_constant: ArrayLike = 1.0):
+    def __init__(self, potential: PyTree, time_constant: ArrayLike = 1.0, *, weight_decay: ArrayLike = 0.0):
         self.potential = check_potential(potential)
         self.time_constant = check_positive("time_constant", time_constant)
+        self.weight_decay = check_decay(weight_decay)
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""
@@ -45,4 +49,4 @@ class MirrorFlow(AbstractParameterFlow):
         def velocity(w: Array, gradient: Array) -> Array:
             return -self.potential.speed(w) * gradient / self.time_constant.astype(w.dtype)
 
-        return jax.tree.map(velocity, params, objective.gradient(params))
+        return jax.tree.map(velocity, params, objective.penalised(self.weight_decay).gradient(params))

@@ -34,7 +34,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, Objective, check_fraction, check_positive, require
 from ..descent._modified_flow import check_order
-from ..descent._penalised_gradient import penalised_gradient
+from ..descent._weight_decay import check_decay
 from ._nesterov import check_friction
 
 
@@ -83,9 +83,7 @@ class AbstractAcceleratedFlow(AbstractFlowRule[MovingParameters]):
         """The velocities of the parameters and of the drive."""
         friction, force, kick, bend = self.coefficients(t)
 
-        def gradient_of(params: PyTree) -> PyTree:
-            return penalised_gradient(objective, params, self.weight_decay)
-
+        gradient_of = objective.penalised(self.weight_decay).gradient
         if bend is None:
             gradient, hessian = gradient_of(state.params), None
         else:
@@ -140,7 +138,7 @@ class HeavyBallFlow(AbstractAcceleratedFlow):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.momentum = check_fraction("momentum", momentum)
         self.first_step = check_positive("first_step", first_step, zero=True)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
         self.order = check_order(order, 2)
 
     def coefficients(self, t: Any) -> FlowCoefficients:
@@ -193,7 +191,7 @@ class NesterovFlow(AbstractAcceleratedFlow):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.momentum = None if momentum is None else check_fraction("momentum", momentum)
         self.friction = check_friction(friction)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
         self.order = check_order(order, 2)
 
     def coefficients(self, t: Any) -> FlowCoefficients:
@@ -234,12 +232,8 @@ class NesterovFlow(AbstractAcceleratedFlow):
             raise ValueError("`lyapunov` belongs to the growing momentum of order 1; this is another flow.")
         best = eqx.filter(minimum, eqx.is_inexact_array)
 
-        def loss(params: PyTree) -> Array:
-            value = objective.loss(params)
-            squares = jax.tree.leaves(jax.tree.map(lambda w: jnp.sum(w**2).astype(value.dtype), params))
-            return value + self.weight_decay.astype(value.dtype) / 2 * sum(squares)
-
-        height = loss(state.params) - loss(best)
+        penalised = objective.penalised(self.weight_decay)
+        height = penalised.loss(state.params) - penalised.loss(best)
         t, r = jnp.asarray(t, height.dtype), self.friction.astype(height.dtype)
 
         def offset(w: Array, v: Array, w_best: Array) -> Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ...core import AbstractStepRule, Objective, check_fraction, check_positive, require
-from ..descent._penalised_gradient import penalised_gradient
+from ..descent._weight_decay import check_decay
 
 
 class HeavyBall(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
@@ -55,7 +55,7 @@ class HeavyBall(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.momentum = check_fraction("momentum", momentum)
         self.first_step = check_positive("first_step", first_step, zero=True)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
         self.time_per_step = root_step(self.learning_rate, time_per_step)
 
     @classmethod
@@ -90,7 +90,7 @@ class HeavyBall(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         """One step."""
         del key
         velocity, count = state
-        gradient = penalised_gradient(objective, params, self.weight_decay)
+        gradient = objective.penalised(self.weight_decay).gradient(params)
         rate = self.learning_rate * jnp.where(count == 0, self.first_step.astype(self.learning_rate.dtype), 1.0)
         velocity = jax.tree.map(
             lambda v, g: self.momentum.astype(v.dtype) * v - rate.astype(v.dtype) * g, velocity, gradient

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, Objective, check_fraction, check_positive
+from ..descent._weight_decay import check_decay
 
 
 class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
@@ -33,7 +34,7 @@ class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
     def __init__(self, mass: ArrayLike, friction: ArrayLike = 1.0, weight_decay: ArrayLike = 0.0):
         self.mass = check_positive("mass", mass)
         self.friction = check_positive("friction", friction, zero=True)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
 
     @classmethod
     def from_momentum(
@@ -75,11 +76,11 @@ class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
         del t
         params, velocity = state
 
-        def acceleration(w: Array, v: Array, g: Array) -> Array:
-            mass, friction, decay = (x.astype(w.dtype) for x in (self.mass, self.friction, self.weight_decay))
-            return -(friction * v + g + decay * w) / mass
+        def acceleration(v: Array, g: Array) -> Array:
+            mass, friction = (x.astype(v.dtype) for x in (self.mass, self.friction))
+            return -(friction * v + g) / mass
 
-        return velocity, jax.tree.map(acceleration, params, velocity, objective.gradient(params))
+        return velocity, jax.tree.map(acceleration, velocity, objective.penalised(self.weight_decay).gradient(params))
 
     def terms(self, state: tuple[PyTree, PyTree], t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.ODETerm:
         """One `diffrax.ODETerm`."""

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, AbstractStepRule, Objective, check_fraction, check_positive, require
+from ..descent._weight_decay import check_decay
 from ._convex_functions import AbsoluteValue, AbstractConvexFunction
 
 _LION = AbsoluteValue()
@@ -69,7 +70,7 @@ class LionK(AbstractStepRule[PyTree]):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.function = _check_function(function)
         self.b1, self.b2 = check_fraction("b1", b1), check_fraction("b2", b2)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
 
     @property
     def time_per_step(self) -> Float[Array, ""]:
@@ -167,7 +168,7 @@ class LionKFlow(AbstractFlowRule[LionState]):
         rounding = 4 * jnp.finfo(ahead.dtype).eps
         message = "`lookahead` must be at most 1 / momentum_decay."
         self.lookahead = require(ahead, jnp.all(product <= 1 + rounding), message)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
 
     def init(self, params: PyTree) -> LionState:
         """No momentum yet."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ...core import AbstractStepRule, Objective, check_fraction, check_positive, require
-from ..descent._penalised_gradient import penalised_gradient
+from ..descent._weight_decay import check_decay
 from ._heavy_ball import root_step
 
 
@@ -55,7 +55,7 @@ class Nesterov(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         self.learning_rate = check_positive("learning_rate", learning_rate)
         self.momentum = None if momentum is None else check_fraction("momentum", momentum)
         self.friction = check_friction(friction)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+        self.weight_decay = check_decay(weight_decay)
         self.time_per_step = root_step(self.learning_rate, time_per_step)
 
     @property
@@ -73,7 +73,7 @@ class Nesterov(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         """One step."""
         del key
         before, count = state
-        gradient = penalised_gradient(objective, params, self.weight_decay)
+        gradient = objective.penalised(self.weight_decay).gradient(params)
         after = jax.tree.map(lambda w, g: w - self.learning_rate.astype(w.dtype) * g, params, gradient)
         momentum = self._momentum(count)
         moved = jax.tree.map(lambda y, old: y + momentum.astype(y.dtype) * (y - old), after, before)

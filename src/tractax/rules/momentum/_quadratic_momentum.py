@@ -72,8 +72,7 @@ class QuadraticMomentum(AbstractSolution[QuadraticModes]):
         `ValueError` for another rule, or a loss that is not quadratic or has no minimum.
         """
         rule = _check_steps(rule)
-        decay = jnp.zeros(()) if isinstance(rule, TripleMomentum) else rule.weight_decay
-        objective = SpectralLoss.about(model, task, decay)
+        objective = SpectralLoss.about(model, task, rule.weight_decay)
         companion, start, readout = _recursion(rule, objective.curvatures)
         time_per_step = rule.time_per_step.astype(objective.curvatures.dtype)
         solution = cls(objective, companion, start, readout, time_per_step)
@@ -83,10 +82,9 @@ class QuadraticMomentum(AbstractSolution[QuadraticModes]):
     def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> list[Assumption]:
         """What the theory takes for granted: the Hessian is the same elsewhere, and a minimum exists."""
         rule = _check_steps(rule)
-        decay = jnp.zeros(()) if isinstance(rule, TripleMomentum) else rule.weight_decay
         return [
             quadratic_losses("quadratic loss", model, task.loss),
-            *convex_assumptions(SpectralLoss.about(model, task, decay)),
+            *convex_assumptions(SpectralLoss.about(model, task, rule.weight_decay)),
         ]
 
     @property

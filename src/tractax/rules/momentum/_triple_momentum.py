@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractStepRule, Objective
+from ..descent._weight_decay import check_decay
 from ._heavy_ball import check_curvatures, root_step
 
 
@@ -28,6 +29,8 @@ class TripleMomentum(AbstractStepRule[tuple[PyTree, PyTree]]):
 
     - `smoothness`: $\ell$, the largest curvature; may be an array under `vmap`, as the others.
     - `convexity`: $\mu > 0$, the smallest.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$. It is part of
+      both curvatures, which are those of the loss with its penalty.
     - `time_per_step`: flow time per step; `None` for $\sqrt\alpha$, the root of the learning rate.
 
     **Attributes:**
@@ -38,7 +41,7 @@ class TripleMomentum(AbstractStepRule[tuple[PyTree, PyTree]]):
 
     **Raises:**
 
-    `ValueError` unless $0 < \mu \le \ell$, or for a time that is not positive.
+    `ValueError` unless $0 < \mu \le \ell$, for a time that is not positive, or a negative decay.
     """
 
     rate: Float[Array, ""]
@@ -46,9 +49,17 @@ class TripleMomentum(AbstractStepRule[tuple[PyTree, PyTree]]):
     momentum: Float[Array, ""]
     lookahead: Float[Array, ""]
     readout: Float[Array, ""]
+    weight_decay: Float[Array, ""]
     time_per_step: Float[Array, ""]
 
-    def __init__(self, smoothness: ArrayLike, convexity: ArrayLike, *, time_per_step: ArrayLike | None = None):
+    def __init__(
+        self,
+        smoothness: ArrayLike,
+        convexity: ArrayLike,
+        *,
+        weight_decay: ArrayLike = 0.0,
+        time_per_step: ArrayLike | None = None,
+    ):
         largest, smallest = check_curvatures(smoothness, convexity)
         rho = 1 - jnp.sqrt(smallest / largest)
         self.rate = rho
@@ -56,6 +67,7 @@ class TripleMomentum(AbstractStepRule[tuple[PyTree, PyTree]]):
         self.momentum = rho**2 / (2 - rho)
         self.lookahead = rho**2 / ((1 + rho) * (2 - rho))
         self.readout = rho**2 / (1 - rho**2)
+        self.weight_decay = check_decay(weight_decay)
         self.time_per_step = root_step(self.learning_rate, time_per_step)
 
     @property
@@ -73,7 +85,7 @@ class TripleMomentum(AbstractStepRule[tuple[PyTree, PyTree]]):
         """One step."""
         del params, key
         now, before = state
-        gradient = objective.gradient(_ahead(self.lookahead, now, before))
+        gradient = objective.penalised(self.weight_decay).gradient(_ahead(self.lookahead, now, before))
         after = jax.tree.map(
             lambda x, g: x - self.learning_rate.astype(x.dtype) * g, _ahead(self.momentum, now, before), gradient
         )

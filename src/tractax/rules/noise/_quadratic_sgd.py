@@ -101,7 +101,7 @@ class QuadraticSGD(AbstractParameterMoments):
         `ValueError` for another rule or kind of task, more parameters, or what `check` refuses.
         """
         task, rule = _check_case(model, task, rule)
-        decay = rule.drift.weight_decay if isinstance(rule, SGDFlow) else jnp.asarray(0.0)
+        decay = rule.drift.weight_decay if isinstance(rule, SGDFlow) else rule.weight_decay
         quadratic = QuadraticLoss.at(model, task, decay)
         _, losses = loss_of_vector(model, task.example_losses)
         minimum, basis, curved = quadratic.minimum, quadratic.basis, quadratic.curved
@@ -125,7 +125,7 @@ class QuadraticSGD(AbstractParameterMoments):
     def assumptions(model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> list[Assumption]:
         """What the theory takes for granted: quadratic examples, whose mean is the loss and has a minimum."""
         task, rule = _check_case(model, task, rule)
-        decay = rule.drift.weight_decay if isinstance(rule, SGDFlow) else jnp.asarray(0.0)
+        decay = rule.drift.weight_decay if isinstance(rule, SGDFlow) else rule.weight_decay
         flat, losses = loss_of_vector(model, task.example_losses)
         mean, whole = (jax.grad(f)(flat) for f in (lambda w: jnp.mean(losses(w)), loss_of_vector(model, task.loss)[1]))
         return [

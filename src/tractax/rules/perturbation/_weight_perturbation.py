@@ -22,14 +22,23 @@ class WeightPerturbation(AbstractPerturbation):
     - `noise_scale`: $\sigma > 0$. The smaller, the less noise is left in the end; too small, and the difference of two
       losses is all rounding.
     - `batch_size`: `None` for the full loss, or the number of examples drawn afresh at each step.
+    - `weight_decay`: $\gamma \ge 0$ of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$, whose gradient is known and added
+      without noise.
 
     **Raises:**
 
-    `ValueError` for numbers that are not positive, or an empty batch.
+    `ValueError` for numbers that are not positive, an empty batch or a negative decay.
     """
 
-    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
-        super().__init__(learning_rate, noise_scale, batch_size=batch_size)
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        noise_scale: ArrayLike,
+        *,
+        batch_size: PyTree = None,
+        weight_decay: ArrayLike = 0.0,
+    ):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size, weight_decay=weight_decay)
 
     def estimate(self, params: PyTree, loss: Callable[[PyTree], Array], noise: PyTree) -> PyTree:
         r"""The estimate of the gradient from one perturbation, $\psi$ = `noise_scale` times `noise`."""
@@ -53,14 +62,23 @@ class SPSA(AbstractPerturbation):
     - `learning_rate`: $\eta > 0$, also the flow time of a step; may be an array under `vmap`.
     - `noise_scale`: $\sigma > 0$, how far every number is moved.
     - `batch_size`: `None` for the full loss, or the number of examples drawn afresh at each step.
+    - `weight_decay`: $\gamma \ge 0$ of the penalty $\tfrac\gamma2\lVert\theta\rVert^2$, whose gradient is known and added
+      without noise.
 
     **Raises:**
 
-    `ValueError` for numbers that are not positive, or an empty batch.
+    `ValueError` for numbers that are not positive, an empty batch or a negative decay.
     """
 
-    def __init__(self, learning_rate: ArrayLike, noise_scale: ArrayLike, *, batch_size: PyTree = None):
-        super().__init__(learning_rate, noise_scale, batch_size=batch_size)
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        noise_scale: ArrayLike,
+        *,
+        batch_size: PyTree = None,
+        weight_decay: ArrayLike = 0.0,
+    ):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size, weight_decay=weight_decay)
 
     def estimate(self, params: PyTree, loss: Callable[[PyTree], Array], signs: PyTree) -> PyTree:
         """The estimate of the gradient from one pair of perturbations."""

@@ -14,6 +14,7 @@ from ._lion_k import LionKSystem
 from ._mirror_flow import MirrorFlowSystem
 from ._modified_flow import ModifiedFlowSystem
 from ._momentum_layers import MomentumLayersSystem
+from ._narrowing_valley import NarrowingValleySystem
 from ._noether_charges import NoetherChargesSystem
 from ._normalised_weights import NormalisedWeightsSystem
 from ._orthogonal_gradient import OrthogonalGradientSystem
@@ -57,6 +58,7 @@ SYSTEMS = (
     KnowledgeStepsSystem(),
     RiverValleySystem(),
     WarmupStableDecaySystem(),
+    NarrowingValleySystem(),
     CertainTokenSystem(),
     MirrorFlowSystem(),
 )
