@@ -219,7 +219,10 @@ def _inverse_width(variance: Array) -> Array:
 
 
 def _arcsin(x: Array) -> Array:
-    return circle_angle(x, jnp.sqrt((1 - x) * (1 + x)))
+    """The inverse sine of a correlation; at ±1, up to rounding, its infinite slope counts as zero."""
+    square = (1 - x) * (1 + x)
+    inside = square > 0
+    return circle_angle(x, jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1.0)), 0.0))
 
 
 def _symmetric(upper: Array, size: int) -> Array:

@@ -26,6 +26,7 @@ _Q = (
 )
 
 
+@jax.jit
 def circle_angle(sine: ArrayLike, cosine: ArrayLike) -> Float[Array, "..."]:
     r"""The angle between $-\pi/2$ and $\pi/2$ with this sine and cosine.
 
