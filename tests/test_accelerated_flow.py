@@ -279,6 +279,7 @@ def test_convex_bound():
     assert float(nesterov_bound(2.0, 3.0, 5.0)) == pytest.approx(16 * 9 / 8)
 
 
+@pytest.mark.slow
 def test_lyapunov():
     # dE/dt = -2t(⟨∇L, x - x*⟩ - (L - L*)) - 2t(r - 3)/(r - 1) (L - L*), both of one sign on a convex loss.
     friction = 4.5

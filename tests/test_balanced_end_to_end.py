@@ -33,6 +33,7 @@ def test_reference_value():
     np.testing.assert_allclose(solution.product(1.0), expected, atol=2e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(3, 3), (4, 3, 2), (2, 5, 3, 4), (5, 3, 4, 3, 1), (3, 4, 2, 4, 4, 3)])
 def test_velocity_is_that_of_the_whole_network(sizes, getkey):
     # Automatic differentiation of the layers and of their product knows nothing of fractional powers.
@@ -57,6 +58,7 @@ def test_one_output(depth, getkey):
     np.testing.assert_allclose(end_to_end(w[None, :], g[None, :], depth, 1)[0], expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 5])
 @pytest.mark.parametrize("case", ["repeated", "low_rank", "wide"])
 def test_derivative(case, depth, getkey):
@@ -96,6 +98,7 @@ def test_two_aligned_layers_are_the_closed_form():
     np.testing.assert_allclose(jax.vmap(integrated.product)(ts), jax.vmap(closed.product)(ts), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_one_layer_is_linear_regression(getkey):
     covariance = jnp.asarray([[1.0, 0.4], [0.4, 0.5]])
     task = LinearTask(TARGET @ covariance, covariance)

@@ -16,6 +16,7 @@ def second_order(tokens):
     return 0.7 * tokens - 0.4 * before * tokens - 0.2
 
 
+@pytest.mark.slow
 def test_baselines():
     task = BinaryMarkovTask(0.2, 0.3)
     assert float(task.stationary) == pytest.approx(0.4, rel=1e-15)

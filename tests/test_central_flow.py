@@ -131,6 +131,7 @@ def test_reference_valley():
     assert float(at_rest.evaluate(7.0).z) == pytest.approx(0.5, rel=1e-14)
 
 
+@pytest.mark.slow
 def test_oscillation():
     rule = CentralFlow(RATE)
     found = rule.oscillation(EDGE, VALLEY)

@@ -65,6 +65,7 @@ def test_step_of_gradient_descent(decay, classification, getkey):
         np.testing.assert_allclose(found[0], expected, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_step_on_a_mini_batch(classification, getkey):
     model, key = gaussian((4, 5, 3), scale=0.7, key=getkey()), getkey()
     rule = tx.GradientDescent(0.3, batch_size=4)

@@ -51,6 +51,7 @@ def test_reference_value():
     assert largest_gain(task, optimum.dual_point) <= 0.1 * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_network_attains_the_dual():
     task = random_task()
     optimum = ConvexReLU(task).solve(rtol=1e-9)
@@ -106,6 +107,7 @@ def test_training_never_goes_below():
     assert min(ends) < 1.02 * lowest
 
 
+@pytest.mark.slow
 def test_sampled_patterns_bound_from_above():
     task, key = random_task(), jax.random.key(0)
     few, more = (sampled_patterns(task.inputs, count, key=key) for count in (3, 200))
@@ -145,6 +147,7 @@ def test_patterns_of_special_inputs():
     assert activation_patterns(np.zeros((3, 2))).tolist() == [[False] * 3]
 
 
+@pytest.mark.slow
 def test_limits():
     # Beyond the largest gain of z = y no unit pays for itself.
     task = random_task()
@@ -171,6 +174,7 @@ def test_units_of_the_data():
     assert float(optimum.primal) == pytest.approx(1e-6 * 2.2729189630, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_float32():
     task = WeightDecayTask(X.astype(jnp.float32), Y.astype(jnp.float32), 0.1)
     optimum = ConvexReLU(task).solve()

@@ -111,6 +111,7 @@ def test_bound_in_a_double_well():
     assert jnp.all(mean + 4 * scatter < bounds) and jnp.all(mean > 0.2 * bounds)
 
 
+@pytest.mark.slow
 def test_rates_of_zero_and_below():
     # Two uncoupled graphs on a flat loss: some modes diffuse for ever, others do not.
     adjacency = jnp.asarray([[0, 1, 0], [1, 0, 0], [0, 0, 0]])

@@ -85,6 +85,7 @@ def test_late_times_and_limits():
         scalar(1.0, 0.5, 2.0).limit()
 
 
+@pytest.mark.slow
 def test_an_unstable_solution_is_not_left_by_rounding_but_is_by_a_nudge():
     # At D2 = 1 the solution with the larger readout is unstable; what leaves it ends with the weights exchanged.
     ts = [0.0, 1.0, 1e3, 1e9, jnp.inf]
@@ -110,10 +111,12 @@ def test_period_and_rate():
     assert float(locking.initial.phase) == pytest.approx(2 * np.arctan2(-0.6, 0.8), rel=1e-14)
 
 
+@pytest.mark.slow
 def test_eigenvalues_at_a_solution():
     assert float(eigenvalue_error()) < 1e-13
 
 
+@pytest.mark.slow
 def test_invariants_do_not_move():
     model, task = TwoLayerLinear([[2.0, 0.3], [-0.2, 0.9], [0.5, 0.5]], [0.9, -0.4, 0.3]), VectorTask([0.7, -1.2])
     rule = CurlDescent(([1.0, -1.0, 1.0], [-1.0, -1.0, 1.0]))
@@ -123,6 +126,7 @@ def test_invariants_do_not_move():
     np.testing.assert_allclose(curl_invariants(model, rule), [4.09 + 0.81, 0.85 - 0.16, 0.5 - 0.09], rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_stability_of_solutions_is_what_training_sees():
     model = TwoLayerLinear(jnp.asarray([[2.0, 0.3], [-0.2, 0.9], [0.5, 0.5]]), jnp.asarray([0.9, -0.4, 0.3]))
     task = VectorTask(model.vector + 1e-4 * jnp.asarray([0.6, -0.8]))
@@ -173,6 +177,7 @@ def test_edge_is_that_of_the_stieltjes_transform():
         assert float(value) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_ends():
     found = edge(jnp.asarray([9.0, 9.0, 0.5, 0.5, 2.0]), jnp.asarray([0.0, 1e-12, 0.0, 1e-12, 1.0]))
     np.testing.assert_allclose(found, [4.0, 4.0, 0.0, -0.75, -((1 + 2**0.5) ** 2)], rtol=1e-5)
@@ -197,6 +202,7 @@ def test_thresholds_are_where_the_edge_is_and_have_its_derivative():
     np.testing.assert_allclose(slopes, (up - down) / (2 * h), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_monotone_inverse():
     def root(y):
         return monotone_inverse(lambda x: x**3, y, -1.0, 4.0)
@@ -238,6 +244,7 @@ def test_neighbours_part_where_the_readout_climbs():
     assert float(late - early) > 5.0
 
 
+@pytest.mark.slow
 def test_a_flipped_half_of_the_hidden_layer_leaves_the_plateau_sooner():
     system, ts = CurlSpeedUpSystem(), jnp.asarray([0.0, 100.0, 350.0])
     losses = jax.vmap(system.losses, in_axes=(None, 0, None))(ts, jnp.asarray([0, 2, 3]), 0)

@@ -57,6 +57,7 @@ def _quadrature(u0, u, s, depth):
         return mp.quad(lambda v: 1 / (depth * abs(v) ** power * (s - v)), ends)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 4, 8, 50])
 def test_times_and_curves_against_quadrature(depth):
     for u0, s, u in JOURNEYS:
@@ -87,6 +88,7 @@ def test_derivatives_against_scipy(depth, u0, s):
         assert float(slope) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3, 7])
 def test_ends_and_fixed_points(depth):
     for u0, s in ((0.01, 2.0), (3.0, 2.0), (3.0, 0.0), (-3.0, 1.0), (0.0, 1.0), (1.0, 1.0), (-1.0, -3.0), (1e-30, 1e6)):

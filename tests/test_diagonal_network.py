@@ -103,6 +103,7 @@ def test_integrated_and_closed_form_agree(scale):
     np.testing.assert_allclose(closed.limit().predictor, integrated.limit().predictor, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_limit():
     def entry(scale):
         return _solution(scale).limit().predictor[2]

@@ -81,6 +81,7 @@ def _square(b, w):
     return EquilibriumNetwork([[w]], [b], lambda u: u**2)
 
 
+@pytest.mark.slow
 def test_geometric_rate_up_to_a_branch_point():
     # 0 = -u + wu² + b - β(u - y) is solved by a square root, with branch points where its discriminant vanishes.
     w, b, y = 0.3, 0.4, -0.7

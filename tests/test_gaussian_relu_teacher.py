@@ -77,6 +77,7 @@ def test_parallel_opposite_and_zero_vectors():
     np.testing.assert_allclose(single, gradient(W, V), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_population_loss():
     teacher = TwoLayerNetwork([[1.0, 0.2], [-0.3, 0.8]], [[1.0, -0.5], [0.3, 0.2]])
     student = TwoLayerNetwork([[0.5, 0.6], [0.1, -0.9], [1.0, 0.2]], [[0.7, 0.2, -0.4], [0.1, 0.5, 0.3]])

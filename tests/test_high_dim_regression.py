@@ -60,6 +60,7 @@ def test_moments_of_the_spectrum(load):
     assert float(spectrum.mean(spectrum.eigenvalues**2, 0.0)) == pytest.approx(load + load**2, rel=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [0.5, 0.999, 1.0, 1.2])
 def test_quadrature_resolves_every_time(load):
     spectrum = marchenko_pastur(load)
@@ -152,6 +153,7 @@ def test_catalogue_entry_measures_the_rate():
     assert found.interval[1] - found.interval[0] < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [0.01, 1.0, 30.0])
 @pytest.mark.parametrize("noise", [1e-6, 0.2, 1e4])
 @pytest.mark.parametrize("initial", [0.0, 2.0])
@@ -213,6 +215,7 @@ def test_no_ridge_is_better_than_the_optimal_one():
         assert best == pytest.approx(np.exp(found.x), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_float32_at_the_critical_load():
     single = HighDimRegression(marchenko_pastur(jnp.float32(1)), noise_variance=0.2)
     for t in (0.0, 10.0, 1e4, 1e12):

@@ -88,6 +88,7 @@ def test_two_over_the_learning_rate_can_be_exceeded_by_batches():
     assert float(minimum.bounds(2).trace) == pytest.approx(float(minimum.threshold(2)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_noise_along_displacements():
     # The alignment at a displaced network is that of the recursion, and never below the least one.
     model = random_network("tanh", seed=3)

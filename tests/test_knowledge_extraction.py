@@ -45,6 +45,7 @@ def test_statements_and_questions():
     assert len(tokens) == 4 and all(len(set(row)) > 2 for row in tokens)
 
 
+@pytest.mark.slow
 def test_network_by_hand():
     model = RecallTransformer.gaussian(14, 4, 5, scale=0.7, key=jax.random.key(2))
     attention = jax.random.normal(jax.random.key(3), (14, 14))

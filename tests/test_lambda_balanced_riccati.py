@@ -117,6 +117,7 @@ def test_degenerate_spectra_against_scipy(case, spectrum, seed):
         assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(evaluate(solution, jnp.asarray(t))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "lam"), [((4, 2, 3), 0.0), ((3, 3, 3), 0.7), ((5, 4, 3), -0.6), ((3, 4, 5), 0.6)])
 def test_weak_small_start_against_many_digits(sizes, lam, getkey):
     # Where e^{Ft} spans twenty orders of magnitude, only more digits tell whether the evaluation is stable.

@@ -26,6 +26,7 @@ def test_loss_is_a_sum_over_examples(getkey):
     assert task.load == 7 / 4
 
 
+@pytest.mark.slow
 def test_generalisation_error_is_the_error_on_new_examples(getkey):
     model, task, solution = _case(6, 3, getkey())
     inputs_key, noise_key = jax.random.split(getkey())

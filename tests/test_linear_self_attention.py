@@ -66,6 +66,7 @@ def any_weights(heads, key):
     return LinearAttention(*jax.random.normal(key, (2, heads, 3, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 2])
 def test_loss_is_exact_for_any_weights(heads, getkey):
     model, (prompts, answers, weights) = any_weights(heads, getkey()), quadrature()
@@ -87,6 +88,7 @@ def test_loss_is_that_of_samples(getkey):
     assert float(task.loss(model)) == pytest.approx(float(jnp.mean(found)), abs=4 * error)
 
 
+@pytest.mark.slow
 def test_network(getkey):
     model, prompt = any_weights(2, getkey()), jax.random.normal(getkey(), (3, 6))
     expected = prompt + sum(
@@ -172,6 +174,7 @@ def test_risk_under_shift():
     np.testing.assert_allclose(excess, excess[0], rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.3, -0.3, 0.05])
 def test_conserved_bound_and_limit(value):
     # Balance decides how the optimum is shared out; the sign of v stays; with a larger U, v changes its sign at first.
@@ -300,6 +303,7 @@ def test_sampled_prompts_approach_the_flow():
     assert tx.scaling(errors, [128, 512, 2048]).contains(-0.5)
 
 
+@pytest.mark.slow
 def test_weight_decay():
     model, task = gaussian_attention(2, 2, scale=0.3, key=jax.random.key(3)), shifted(3)
 

@@ -150,6 +150,7 @@ def _check_dissipation(flow):
     assert float(slope) == pytest.approx(-dissipation, rel=1e-13)
 
 
+@pytest.mark.slow
 def test_dissipation():
     _check_dissipation(_flow("smooth"))
 
@@ -270,6 +271,7 @@ def test_clipped_minimum():
 # --- solved cases ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_constant_signs():
     # x_k = -s/λ + (x₀ + s/λ)(1 - ηλ)^k; the third entry has no gradient.
     task, rate = Quadratic(jnp.zeros((3, 3)), jnp.asarray([0.3, -0.2, 0.0])), 0.05

@@ -61,6 +61,7 @@ def test_margins_against_scipy(loss):
         assert float(found) == pytest.approx(end.y[0, -1], rel=1e-9, abs=1e-5 if isinstance(loss, Hinge) else 0)
 
 
+@pytest.mark.slow
 def test_margins_at_extremes():
     for loss in LOSSES[:2]:
         descend = jax.jit(loss.descend)
@@ -101,6 +102,7 @@ def test_direction_of_largest_margin():
 SLOW_SHAPES = [pytest.param(*shape, marks=pytest.mark.slow) for shape in ((1, 3), (5, 40))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("examples", "dimension"), [(12, 2), *SLOW_SHAPES])
 def test_largest_margin_against_scipy(examples, dimension, getkey):
     task = separable(getkey(), examples, dimension)
@@ -116,6 +118,7 @@ def test_largest_margin_against_scipy(examples, dimension, getkey):
     assert float(max_margin(single).margin) == pytest.approx(float(margin), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_largest_margin_of_what_is_not_separable_and_of_copies():
     xor = jnp.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     task = ClassificationTask(xor, jnp.asarray([1.0, -1.0, -1.0, 1.0]))
@@ -167,6 +170,7 @@ def test_bound_of_a_step(getkey):
     assert float(large_step_bound(task, jnp.zeros(3), 1.0)) == 0.0
 
 
+@pytest.mark.slow
 def test_the_perceptron_stops_within_its_bound():
     ts = jnp.arange(1.0, 2001.0)
     for gap, at_least in ((0.2, 1), (0.01, 400)):
@@ -179,6 +183,7 @@ def test_the_perceptron_stops_within_its_bound():
         np.testing.assert_array_equal(margins[steps - 1 :], jnp.broadcast_to(margins[-1], margins[steps - 1 :].shape))
 
 
+@pytest.mark.slow
 def test_training_beyond_the_theory_and_batches(getkey):
     # A deep linear network on the same task; batches average to the loss.
     task = separable(getkey(), 6, 3)

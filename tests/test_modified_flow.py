@@ -116,6 +116,7 @@ def _recursion(field, order):
     return fields
 
 
+@pytest.mark.slow
 def test_field_against_the_recursion():
     model, h = Point(jnp.asarray([0.7, -0.4, 0.9])), 0.3
     fields = _recursion(lambda w: -jax.grad(lambda w: Landscape().loss(Point(w)))(w), 4)
@@ -131,6 +132,7 @@ def test_reference_field(order, expected):
     np.testing.assert_allclose(found, [expected], rtol=1e-14)
 
 
+@pytest.mark.slow
 @most_networks
 def test_order_two_descends_the_modified_loss(name):
     model, task = NETWORKS[name]

@@ -100,6 +100,7 @@ def test_orbits(a, b):
     np.testing.assert_allclose(np.exp(1j * angle), coupling / np.abs(coupling), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_opposed_phases_and_modes_that_never_diverge():
     # Into the saddle at zero embedding, for ever; from it; and from nothing at all.
     solution = PhaseLocking.from_model(single_mode(0.1, -0.2), TASK)
@@ -147,6 +148,7 @@ def test_integrated_and_closed():
     assert jnp.all(jnp.diff(jnp.real(states.coupling), axis=0) > 0)
 
 
+@pytest.mark.slow
 def test_the_losses_agree_for_small_outputs():
     model = gaussian_modular_network(7, 4, scale=1e-3, key=jax.random.key(0))
     gradients = [
@@ -157,6 +159,7 @@ def test_the_losses_agree_for_small_outputs():
         np.testing.assert_allclose(other.readout, gradients[0].readout, atol=1e-7 * 1e-3)
 
 
+@pytest.mark.slow
 def test_losses_and_accuracy_by_hand():
     model = gaussian_modular_network(5, 3, scale=0.8, key=jax.random.key(1), activation=jax.nn.relu)
     logits = np.empty((5, 5, 5))

@@ -94,6 +94,7 @@ def test_gap_to_the_risk_of_prompts_falls_with_size(getkey):
     assert tx.scaling(gaps, (12, 24, 48)).contains(-1.0)
 
 
+@pytest.mark.slow
 def test_how_many_heads_it_takes():
     task = MultiTaskHeadsTask(MultiTaskRegression(OVERLAPPING, 48, powers=np.asarray([1.0, 0.4]), noise_variance=0.1))
     one, two = OVERLAPPING

@@ -61,6 +61,7 @@ def test_constant_curvature():
     assert float(solution.loss(state)) == pytest.approx(float(exact.loss(state)), rel=1e-14)
 
 
+@pytest.mark.slow
 def test_noise_stops_the_river():
     solution = solve(0.1, 6000)
     rest = scipy.optimize.brentq(lambda y: 0.01 - y * 0.1 / ((1 + y**2) * (2 - 0.1 * (1 + y**2))), 0, 0.9)
@@ -75,6 +76,7 @@ def test_noise_stops_the_river():
     assert float(quiet.river) == pytest.approx(0.9, rel=1e-13) and float(quiet.spread) == 0
 
 
+@pytest.mark.slow
 def test_rates_that_change_and_batches():
     rates = 0.2 * 0.995 ** jnp.arange(40.0)
     path = solve(rates, None, noise=2.0, batch_size=4).path

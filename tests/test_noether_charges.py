@@ -145,6 +145,7 @@ def test_translations_under_inertia(mass, friction, decay):
         assert float(at_infinity[0]) == pytest.approx(float(found[-1] * inertial(mass, friction, decay, jnp.zeros(6))[0]))
 
 
+@pytest.mark.slow
 def test_inertia_breaks_scale_and_damps_rotation():
     # Along the field: m Q'' + c Q' + 2 r Q = 2 m |v|², and m d(vᵀAw)/dt + c vᵀAw = 0 where the loss sees lengths only.
     rule = InertialFlow(0.7, 0.4, 0.2)
@@ -221,6 +222,7 @@ def test_random_orthogonal_steps_turn_by_the_angle():
     assert float(angle_between(before, w)) == pytest.approx(float(equilibrium_angle(eta, gamma)), rel=1e-13)
 
 
+@pytest.mark.slow
 def test_norm_is_that_of_the_modified_flow():
     # w' = -g - γw - (η/2)Hg, with SciPy; the average of its own gradients gives its norm.
     eta, gamma = 0.3, 0.2

@@ -47,6 +47,7 @@ def test_reference_values():
         assert float(state.noise) == pytest.approx(noise, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_velocity_by_quadrature_and_residual():
     solution = reference()
     state = solution.evaluate(2.0)
@@ -117,6 +118,7 @@ def test_simulation():
         assert jnp.all(jnp.abs(jnp.mean(values, axis=0) - expected) < allowed) and jnp.all(allowed < 0.12)
 
 
+@pytest.mark.slow
 def test_only_the_temperature_counts():
     task = PerceptronTask(30, 1.0)
     model = LinearClassifier(jnp.zeros(30))
@@ -156,6 +158,7 @@ def test_flow_ends_in_the_late_law():
     assert gaps[0] > 2.5 * gaps[1] > 6 * gaps[2] and gaps[2] < 3e-3
 
 
+@pytest.mark.slow
 def test_late_law_at_extremes():
     task = PerceptronTask(5, 1.0, 0.5)
     # Noise far below the margin: r² = Tκ/(2(1 + χ)).

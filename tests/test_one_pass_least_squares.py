@@ -93,6 +93,7 @@ def test_steps_one_by_one():
     assert float(solution.evaluate(29.4).risk) == float(solution.evaluate(29.0).risk)
 
 
+@pytest.mark.slow
 def test_training_follows_the_recursion():
     solution = correlated(OnePassRecursion, rate=0.15)
     model, ts = LinearModel(jnp.asarray([0.1, 0.3, -0.6])), jnp.asarray([1.0, 4.0, 8.0])
@@ -240,6 +241,7 @@ def test_inputs_need_not_be_normal_in_the_limit():
     assert law.contains(-0.5) and float(law.errors[-1]) < 0.1
 
 
+@pytest.mark.slow
 def test_task_is_what_it_samples():
     solution = correlated(OnePassRecursion)
     task, model = solution.task, LinearModel(jnp.asarray([0.1, 0.3, -0.6]))

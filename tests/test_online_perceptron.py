@@ -47,6 +47,7 @@ def test_reference(theory, errors):
     assert float(solution.evaluate(0.0).cross) == pytest.approx(0.1, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_mean_over_examples_by_quadrature():
     model, task, rule = perceptron_case(2, 1.3)
     solution = OnlinePerceptron.from_model(model, task, rule)
@@ -55,6 +56,7 @@ def test_mean_over_examples_by_quadrature():
             assert float(found) == pytest.approx(float(expected), rel=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_case_of_one_pass_least_squares(batch_size):
     # White inputs, weights divided by the root of N.

@@ -41,6 +41,7 @@ def test_reference_values():
     assert float(jnp.min(at)) == pytest.approx(7.077, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_limit_of_the_outer_weight():
     # The root of c²(c² − C) = s², for any sign of C; no cancellation, no 0/0.
     for conserved, size in itertools.product((-1e9, -3.0, 0.0, 0.4), (0.3, 1.0, 50.0)):
@@ -125,6 +126,7 @@ def test_opposing_weights_of_gradient_descent():
         assert bool(jnp.linalg.norm(after.opposing) > jnp.linalg.norm(model.opposing)) == grows
 
 
+@pytest.mark.slow
 def test_edge_of_stability():
     system = tx.systems.get("edge_of_stability")
     ends = {}

@@ -152,6 +152,7 @@ def test_small_weights_pass_the_saddles():
         assert max(abs(found[scale][i] - predicted[scale][i]) for scale in found) < 0.1
 
 
+@pytest.mark.slow
 def test_limits_of_groups():
     inputs = np.asarray([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]])
     one_sign = RegressionTask(inputs, np.asarray([0.5, 1.0]))

@@ -133,6 +133,7 @@ def test_rates():
     assert jnp.isinf(nothing.divergence_rate) and jnp.isinf(nothing.settling_rate)
 
 
+@pytest.mark.slow
 def test_transformations_and_float32():
     model, task = random_case()
 

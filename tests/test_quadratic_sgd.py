@@ -57,6 +57,7 @@ def raw_moments(rate, batch_size, steps):
 one_size = pytest.mark.parametrize("batch_size", [1, pytest.param(3, marks=pytest.mark.slow)])
 
 
+@pytest.mark.slow
 @one_size
 def test_recursion_of_raw_moments(batch_size):
     rate = 0.4
@@ -170,6 +171,7 @@ def test_small_rate_limit_solves_the_lyapunov_equation():
     assert float(tx.residual(limit, [0.0, 0.5, 3.0]).worst) < 1e-13
 
 
+@pytest.mark.slow
 def test_a_finite_task_is_the_mean_of_its_examples():
     sample = GaussianRegression(jnp.asarray([1.0, -0.5]), None, 0.3).draw(5, key=jax.random.key(0))
     labels = jnp.asarray([1.0, -1.0, -1.0])

@@ -94,6 +94,7 @@ def test_six_numbers_are_those_of_the_whole_tensor():
     assert float(solution.loss(0.0)) == pytest.approx(float(TASK.loss(near)), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_conserved_and_what_progresses():
     flow = RankOneTensorFlow.from_model(START, TASK, t1=200.0)
     states = jax.vmap(flow.evaluate)(jnp.linspace(0.0, 200.0, 9))
@@ -169,6 +170,7 @@ def test_balanced_pair_has_the_textbook_form():
     np.testing.assert_allclose(state.across[:2], np.asarray([0.2, 0.12**0.5]) * e / root, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("along", "across", "rates", "expected"),
     [
@@ -195,6 +197,7 @@ def test_degenerate_starts(along, across, rates, expected):
     assert float(jnp.max(jnp.stack(jax.tree.leaves(residual.absolute)))) < 1e-12
 
 
+@pytest.mark.slow
 def test_clamped_with_frozen_sign_and_float32():
     # A frozen factor against the truth makes the product of the others negative.
     rule = tx.GradientFlow(rates=(1.0, 1.0, 0.0))

@@ -38,6 +38,7 @@ def test_reference_decay():
     np.testing.assert_allclose(1 / solution.path.spread, inverse, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_decay_is_optimal():
     start = jnp.sqrt(stationary_spread(TASK, RATE))
     best = optimal_decay(RATE, 2.0, 12)

@@ -118,6 +118,7 @@ def test_plateaus_are_saddles_of_the_network(getkey):
     assert float(prediction.plateau_losses[4]) == pytest.approx(float(task.floor), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_few_hidden_units_learn_the_largest_modes(getkey):
     task = LinearTask(jnp.diag(jnp.asarray([4.0, 2.5, 1.4, 0.7])))
     model = gaussian((4, 2, 4), scale=1e-3, key=getkey())

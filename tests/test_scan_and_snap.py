@@ -39,6 +39,7 @@ def random_network(tokens, outputs, last, seed=0):
     return TokenAttention(draw.normal(size=(tokens, outputs)), draw.normal(size=(last, tokens)))
 
 
+@pytest.mark.slow
 def test_network_is_softmax_attention_over_a_context():
     model, context = random_network(5, 3, 2), np.asarray([0, 3, 3, 1, 0, 3])
     weights = np.exp(np.asarray(model.logits)[1, context])
@@ -55,6 +56,7 @@ def test_network_is_softmax_attention_over_a_context():
     assert jnp.all(jnp.isfinite(jax.jacobian(lambda z: TokenAttention(steep.decoder, z)(np.ones(5), 0))(steep.logits)))
 
 
+@pytest.mark.slow
 def test_loss_and_samples(getkey):
     rows = np.asarray([[3.0, 5.0, 0.0, 2.0], [2.0, 0.0, 3.0, 0.0], [0.0, 1.0, 3.0, 6.0]])
     task = NextTokenTask(rows, (0, 1, 0), probabilities=np.asarray([5.0, 2.0, 3.0]))

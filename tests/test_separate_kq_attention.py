@@ -78,6 +78,7 @@ def test_long_prompts_are_principal_component_regression():
     np.testing.assert_allclose(2 * plateau_losses(task), [sum(values), *np.cumsum(values)[1::-1], 0.0], atol=1e-14)
 
 
+@pytest.mark.slow
 def test_flow_is_that_of_all_weights():
     task = InContextRegression(
         np.asarray([[1.3, 0.4], [0.4, 0.7]]),
@@ -190,6 +191,7 @@ def test_stabilised_solver_on_long_plateaus():
     assert long / short == pytest.approx(10.0, rel=0.02)
 
 
+@pytest.mark.slow
 def test_aligned_with_tied_variances_and_limits():
     # Any orthonormal basis is one of principal components then; signs may be any with a positive product.
     angle = 0.4

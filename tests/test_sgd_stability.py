@@ -76,6 +76,7 @@ def _gradients(case):
 CASES = ("more examples", "more parameters", "repeated examples", "parallel", "orthonormal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_threshold_by_bisection(case):
     a = _gradients(case)
@@ -87,6 +88,7 @@ def test_threshold_by_bisection(case):
         assert float(sgd_threshold(a, batch_size)) == pytest.approx(below, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_growth_by_enumeration(case):
     a = _gradients(case)

@@ -109,6 +109,7 @@ def test_inversion_to_many_digits():
         assert abs(error) < 1e-14
 
 
+@pytest.mark.slow
 def test_gradients_through_the_inversion():
     def m(x):
         return overlap_of_order(x[0], x[1], x[2], order=3)
@@ -122,6 +123,7 @@ def test_gradients_through_the_inversion():
     assert single.dtype == jnp.float32 and float(single) == pytest.approx(0.5, abs=2e-6)
 
 
+@pytest.mark.slow
 def test_hermite_links():
     u = jnp.linspace(-3.0, 3.0, 7)
     link = HermiteLink([0.3, -0.2, 0.7], orders=(0, 2, 5))
@@ -170,6 +172,7 @@ def test_gradient_noise_by_quadrature():
     np.testing.assert_allclose(gradient_noise(SQUARE, SQUARE, 0.3), [12.18, 0, -12], atol=1e-13)
 
 
+@pytest.mark.slow
 def test_online_flow_of_squares_has_its_closed_form():
     eta, sigma = 0.15, 0.8
     model, task = case(0.3, noise=sigma)

@@ -64,6 +64,7 @@ def test_residual():
     assert float(tx.residual(noisy(), jnp.asarray([0.3, 3.0, 30.0])).worst) < 1e-8
 
 
+@pytest.mark.slow
 def test_loss_is_that_of_samples():
     model, task, _ = noisy_case(20)
     losses = jax.vmap(lambda key: task.batch_loss(model, task.sample(key, 1000)))(
@@ -157,6 +158,7 @@ def test_noise_floor_as_the_rate_falls():
     assert tx.scaling(relative_excess, [0.2, 0.1, 0.05, 0.025], correction=1.0).contains(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 4])
 def test_linear_units_in_closed_form(batch):
     # One linear unit: R relaxes at rate η, the error at rate 2η - η²/B towards its floor.

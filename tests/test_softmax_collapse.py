@@ -73,6 +73,7 @@ def test_task():
     assert drawn.shape == (100,) and set(np.asarray(drawn)) == set(range(5))
 
 
+@pytest.mark.slow
 def test_scaling_up_is_what_lowers_a_fitted_loss():
     # Euler's theorem for rectifiers of two layers: w·∇f = 2f, so that w·∇L = -2 × mean margin-weighted error.
     rng = np.random.default_rng(2)

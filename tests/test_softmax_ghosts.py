@@ -80,6 +80,7 @@ def test_coefficients_of_high_order(coefficients):
     assert np.exp(np.max(np.log(np.abs(coefficients[150:]) + 1e-300) / np.arange(150, 201))) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.slow
 def test_coefficients_are_derivatives():
     z, a, label = jnp.asarray([0.4, -1.2, 0.9]), jnp.asarray([1.0, -0.7, 0.3]), 2
     found = cross_entropy_coefficients(z, a, label, 3, 0.8)

@@ -68,6 +68,7 @@ def test_reference():
     assert float(TASK.risk(TASK.best_head)) == pytest.approx(1 - 1 / (1 + np.e * 5 * 1.1 / 40), rel=1e-14)
 
 
+@pytest.mark.slow
 def test_networks_agree(getkey):
     heads = SoftmaxHeads([0.7, -0.4], [1.1, 0.3])
     network, (prompts, _) = heads.network(5), TASK.data.sample(getkey(), 3)
@@ -88,6 +89,7 @@ def test_networks_agree(getkey):
     assert float(sharp) == float(prompts[0][-1, jnp.argmax(scores)])
 
 
+@pytest.mark.slow
 def test_full_attention_by_hand(getkey):
     model, prompt = gaussian_softmax_attention(2, 3, scale=0.8, key=getkey()), jax.random.normal(getkey(), (3, 6))
     examples, query, answer = np.asarray(prompt[:, :5]), np.asarray(prompt[:, 5]), 0.0
@@ -99,6 +101,7 @@ def test_full_attention_by_hand(getkey):
     assert model.heads == 3 and model.inputs == 2
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_the_loss():
     task = SoftmaxHeadsTask(regression(3, 7, 0.3, variance=1.7, power=2.0))
     heads = SoftmaxHeads([0.3, -0.2, 0.5], [1.2, -0.9, 0.1])
@@ -159,6 +162,7 @@ def test_optima():
     assert float(jnp.min(risks)) > float(task.infimum)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_one_head_arrives(sign):
     task = SoftmaxHeadsTask(regression(3, 20, 0.2, variance=1.3, power=1.6))
@@ -225,6 +229,7 @@ def test_debiased_descent(getkey):
     assert float(pair(prompt)) == pytest.approx(float(DebiasedDescent(0.8 * jnp.eye(2))(prompt)), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.25, 2.0])
 def test_ridge_is_the_law_of_marchenko_and_pastur(ratio):
     noise, power = 0.2, 1.5
@@ -238,6 +243,7 @@ def test_ridge_is_the_law_of_marchenko_and_pastur(ratio):
     assert float(ridge_risk(task)) == pytest.approx(power * shift * resolvent, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_ridge_without_noise():
     assert float(ridge_risk(regression(10, 40, 0.0))) == 0.0
     assert float(ridge_risk(regression(40, 10, 0.0))) == pytest.approx(0.75, rel=1e-12)

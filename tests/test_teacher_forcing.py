@@ -69,6 +69,7 @@ def test_sensitivity_against_differences():
     np.testing.assert_allclose(predicted[-2], 0.8 * model.jacobian(final), rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_sensitivity_against_automatic_differentiation():
     truth = jax.random.normal(jax.random.key(1), (9, 4))
     model = networks()[1]
@@ -117,6 +118,7 @@ def test_lozi_map_explodes_below_the_critical_forcing_only():
     assert gradient(200, critical) < 2 * gradient(10, critical)
 
 
+@pytest.mark.slow
 def test_forcing_makes_a_chaotic_map_learnable():
     # Lozi's map from a network that is near nothing: descent on short-memory gradients finds it.
     truth = lozi_sequence(101)

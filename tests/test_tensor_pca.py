@@ -106,6 +106,7 @@ def test_typical_energy():
         assert float(TensorPCATask(tensor).typical_energy()) == pytest.approx(expected, rel=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [3, 4])
 def test_relaxation_against_the_fokker_planck_equation_on_a_circle(order):
     """In two dimensions the angle diffuses in a trigonometric polynomial; its Fourier modes obey linear equations."""
@@ -203,6 +204,7 @@ def test_noise_of_partial_traces_is_the_squared_length_of_what_reads_them():
         assert partial_trace_variance(order, size) == pytest.approx(square, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [3, 4])
 def test_spiked_tensors(order):
     direction, draws = jnp.asarray([0.6, 0.0, 0.8]), 4000
@@ -254,6 +256,7 @@ def test_noise_of_an_averaged_path():
     assert float(jax.grad(lambda t: diffusion_average_square(t, size=2))(0.0)) == pytest.approx(-1 / 3)
 
 
+@pytest.mark.slow
 def test_transformations_and_single_precision():
     tensor = jnp.asarray(symmetric(3, 3))
     model = UnitVector([1.0, 0.0, 0.0])

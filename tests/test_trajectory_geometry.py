@@ -140,6 +140,7 @@ def test_components_against_numpy(getkey):
     assert found.leading(2)["weight"].shape == (2, 2, 2)
 
 
+@pytest.mark.slow
 def test_lines_circles_and_constants():
     # More parameters than checkpoints: a straight line has one component, a circle two equal ones.
     times, axes = jnp.linspace(0.0, 1.0, 9), np.linalg.qr(np.random.default_rng(0).normal(size=(40, 2)))[0]

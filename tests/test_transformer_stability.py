@@ -48,6 +48,7 @@ def test_qk_norm_bounds_attention_logits(getkey):
     np.testing.assert_array_equal(layer_norm(jnp.zeros(4)), 0.0)
 
 
+@pytest.mark.slow
 def test_transformer_is_what_it_says():
     model = SoftmaxTransformer(2, 6, 2, qk_norm=True, key=jax.random.key(0))
     prompt = jax.random.normal(jax.random.key(1), (3, 5))
@@ -88,6 +89,7 @@ def test_free_logits_against_scipy():
     assert float(tx.residual(solution, ts).worst) < 1e-14
 
 
+@pytest.mark.slow
 def test_equal_wrong_logits():
     # The gap then is a Lambert function; also of very many classes.
     for classes in (2, 3, 300):

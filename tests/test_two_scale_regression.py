@@ -89,6 +89,7 @@ def test_one_level_is_marchenko_pastur(ratio, steps, rate):
     assert 2 * float(state.train) == pytest.approx(residual, abs=1e-11)
 
 
+@pytest.mark.slow
 def test_beginning_and_end():
     start = {"start": jnp.asarray([0.4, 0.1]), "start_overlap": jnp.asarray([-0.2, 1.5])}
     for ratios in ((0.5, 0.3), (0.5, 1.3)):
@@ -117,6 +118,7 @@ def test_critical_ratio():
     assert float(levels([1.0, 0.01], [0.9, 0.1], [0.5, 50.0], 0.0).limit().excess) == 0.0
 
 
+@pytest.mark.slow
 def test_more_weights_than_examples_end_at_the_shortest_interpolation():
     # Ridgeless regression: risk by the self-consistent ridge, found by SciPy.
     s, c, b = np.asarray([1.0, 0.2, 0.0]), np.asarray([0.8, 1.1, 0.5]), np.asarray([0.5, 2.0, 3.0])
@@ -165,6 +167,7 @@ def test_path_ends_at_the_nearest_least_squares_solution(examples):
             np.testing.assert_allclose(solution.weights(t), nearest, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_state_is_that_of_the_model():
     model, task = sample()
     source, state = task.population, LeastSquaresPath.from_model(model, task).reduce(model)
