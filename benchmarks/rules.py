@@ -158,6 +158,7 @@ def main():
                     20.0,
                     None,
                     first(weights),
+                    saveat=diffrax.SaveAt(ts=jnp.asarray([20.0])),
                     stepsize_controller=diffrax.PIDController(rtol=1e-6, atol=1e-9),
                     max_steps=2**17,
                 ).ys

@@ -63,7 +63,9 @@ def test_rectifier_with_repeated_fields(index):
     assert float(found) == pytest.approx(expected, rel=1e-7)
 
 
-@pytest.mark.parametrize("activation", [Erf(), ReLU(), Linear()])
+@pytest.mark.parametrize(
+    "activation", [pytest.param(Erf(), marks=pytest.mark.slow), pytest.param(ReLU(), marks=pytest.mark.slow), Linear()]
+)
 def test_sum_of_diffusions(activation):
     # Pair after pair against all at once, where one formula serves all pairs.
     s = jnp.asarray([0.5, -1.0, 0.7, 0.2])
@@ -89,7 +91,9 @@ def test_rectifiers_that_nearly_coincide(gap):
     assert float(both[0] - both[1]) == pytest.approx(float(change), abs=gap**2 + 1e-13)
 
 
-@pytest.mark.parametrize("activation", [Erf(), pytest.param(ReLU(), marks=pytest.mark.slow), Linear()])
+@pytest.mark.parametrize(
+    "activation", [pytest.param(Erf(), marks=pytest.mark.slow), pytest.param(ReLU(), marks=pytest.mark.slow), Linear()]
+)
 def test_fields_that_coincide_or_vanish(activation):
     # Student equals teacher, and a unit of zero weights: finite values and gradients.
     ones = jnp.zeros((4, 4)).at[:3, :3].set(1.0)

@@ -82,7 +82,8 @@ def _order(error, rates=RATES):
 ADAM = functools.partial(optax.adam, b1=0.6, b2=0.8, eps=0.0, eps_root=0.05)
 
 
-@pytest.mark.parametrize("order", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [2, 1])
 def test_adam(order):
     t = jnp.asarray(1.0)
 

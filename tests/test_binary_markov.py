@@ -52,6 +52,7 @@ def test_exact_loss_is_that_of_samples():
     assert float(task.batch_loss(second_order, tokens)) == pytest.approx(float(task.loss(second_order)), abs=0.01)
 
 
+@pytest.mark.slow
 def test_tied_weights_have_a_threshold():
     alternating, repeating = BinaryMarkovTask(0.8, 0.7), BinaryMarkovTask(0.3, 0.2)
     ts = jnp.asarray([1.0, 10.0, 1000.0])

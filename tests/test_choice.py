@@ -58,7 +58,7 @@ def test_tsit5_where_nothing_can_be_looked_at():
     )
 
 
-@pytest.mark.parametrize("max_steps", [100, 300])
+@pytest.mark.parametrize("max_steps", [pytest.param(100, marks=pytest.mark.slow), 300])
 def test_number_of_steps_is_bounded(max_steps):
     # Within the first leg, and after it.
     task = LinearTask(jnp.eye(3, 6))

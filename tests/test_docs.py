@@ -45,7 +45,7 @@ def _with_code():
     """Pages with code; all but the first ones that people read are slow."""
     for page in PAGES:
         if BLOCK.search(page.read_text()):
-            slow = page.stem not in ("README", "index", "conventions")
+            slow = page.stem not in ("README", "conventions")
             yield pytest.param(page, id=_name(page), marks=[pytest.mark.slow] * slow)
 
 

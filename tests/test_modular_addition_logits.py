@@ -24,6 +24,7 @@ from tractax.two_layer import (
 TASK = ModularAddition(11)
 
 
+@pytest.mark.slow
 def test_quadratic_logits_are_exact():
     x, y, j = np.meshgrid(*(range(11),) * 3, indexing="ij")
     flaws = 5.5 * ((j - 2 * x) % 11 == 0) + 5.5 * ((j - 2 * y) % 11 == 0)

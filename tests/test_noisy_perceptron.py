@@ -63,7 +63,8 @@ def test_velocity_by_quadrature_and_residual():
     assert float(tx.residual(solution, jnp.asarray([0.0, 0.1, 1.0, 9.0])).worst) < 1e-8
 
 
-@pytest.mark.parametrize("exponent", [1.0, pytest.param(-0.5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("exponent", [1.0, -0.5])
+@pytest.mark.slow
 def test_drift_is_the_gradient_of_the_loss(exponent):
     # At zero temperature, by automatic differentiation of the population loss; and the loss is that of samples.
     task = PerceptronTask(4, exponent, 0.3)

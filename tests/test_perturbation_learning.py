@@ -126,9 +126,8 @@ def test_mean_of_weight_perturbation_is_the_gradient():
     np.testing.assert_allclose(second, square * np.eye(5) + 2 * products - 2 * np.diag(np.diag(products)), atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("activation", "scale", "error"), [("identity", 0.6, 1e-11), pytest.param("tanh", 1e-4, 1e-6, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("activation", "scale", "error"), [("identity", 0.6, 1e-11), ("tanh", 1e-4, 1e-6)])
 def test_noise_on_every_layer(activation, scale, error):
     # Two hidden units and an output, one example: noise on each of them by quadrature, exact on a linear network.
     function = {"identity": lambda x: x, "tanh": jnp.tanh}[activation]

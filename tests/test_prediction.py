@@ -26,7 +26,7 @@ def task():
         pytest.param({"start": "lambda", "lam": -0.5}, LambdaBalancedRiccati, marks=pytest.mark.slow),
         ({"start": "aligned"}, TwoLayerModes),
         pytest.param({"start": "aligned", "depth": 3, "init_scale": 0.2}, DeepModes, marks=pytest.mark.slow),
-        ({"depth": 3, "init_scale": 0.3}, BalancedEndToEnd),
+        pytest.param({"depth": 3, "init_scale": 0.3}, BalancedEndToEnd, marks=pytest.mark.slow),
     ],
 )
 def test_forecast_agrees_with_the_simulation_that_follows(task, options, theory):

@@ -75,6 +75,7 @@ def test_recursion_of_raw_moments(batch_size):
     np.testing.assert_allclose(limit_of(found).second, at(found, jnp.inf).second, rtol=1e-10)
 
 
+@pytest.mark.slow
 @one_size
 def test_thresholds_are_those_of_interpolating_minima(batch_size):
     # Label noise moves neither the threshold nor the growth; computed there from gradients, by pairs of eigenvectors.

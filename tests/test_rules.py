@@ -31,6 +31,7 @@ def test_time_constant_and_weight_decay():
     np.testing.assert_allclose(_final(tx.GradientFlow(tau, gamma), t).product, expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_relative_rates():
     frozen = _final(tx.GradientFlow(rates=(0.0, 1.0)), 2.0, TWO_LAYERS)
     np.testing.assert_array_equal(frozen.weights[0], TWO_LAYERS.weights[0])

@@ -101,6 +101,7 @@ def test_flow_is_that_of_all_weights():
     assert states.key_query_imbalance.shape == (11, 3, 2, 2)
 
 
+@pytest.mark.slow
 def test_unbalanced_aligned_heads():
     # Two heads on one component: six scalars, by SciPy.
     drive, cost = 0.25, 0.5 * (1 + 3 / 20)

@@ -330,7 +330,7 @@ def test_train_reports_and_passes_solvers_on():
 @pytest.mark.parametrize(
     ("adjoint", "kind"),
     [
-        (diffrax.RecursiveCheckpointAdjoint(), "checkpointed"),
+        pytest.param(diffrax.RecursiveCheckpointAdjoint(), "checkpointed", marks=pytest.mark.slow),
         (diffrax.ForwardMode(), "lax"),
         pytest.param(diffrax.DirectAdjoint(), "bounded", marks=pytest.mark.slow),
     ],

@@ -39,6 +39,7 @@ def test_reference_value():
     np.testing.assert_allclose(gradient_bracket(jnp.ones(2), quadratic, (a, none), (b, none)), [0.5, -0.5])
 
 
+@pytest.mark.slow
 def test_commutator_of_quadratic_losses_is_the_bracket_at_any_rate(getkey):
     keys = jax.random.split(getkey(), 5)
     hessians = [x + x.T for x in jax.random.normal(keys[0], (2, 4, 4))]
