@@ -7,7 +7,7 @@ does, with twice the budget. Numbers are looked at, so that none of this happens
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -41,7 +41,7 @@ def may_choose(inputs: PyTree, rule: AbstractFlowRule, controller: Any, options:
     )
 
 
-class _Leg(eqx.Module):
+class _Leg(NamedTuple):
     """The next part of a run: where it starts, its first step, its budget of steps, and the stiffness seen before."""
 
     time: ArrayLike
