@@ -12,7 +12,7 @@ class Problem:
 
     - `name`: unique.
     - `run`: builds the run from a scalar knob (say, the initial scale), using the knob's dtype throughout. It must be
-      traceable: gradients and vmaps go through it.
+      traceable, since it is compiled and gradients and vmaps go through it; functions in it refer to NumPy's arrays only.
     - `knob`: the value to run at.
     - `agreement`: largest relative error against a tight simulation.
     - `residual`: largest relative residual of the differential equation; `None` if the state obeys none.

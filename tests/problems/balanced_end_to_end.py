@@ -43,11 +43,11 @@ def _identity_start(knob):
 
 def _logistic(knob):
     dtype = knob.dtype
-    inputs = jnp.asarray([[1.0, 0.5, -0.3], [-0.4, 1.2, 0.7], [0.2, -0.9, 1.1], [-1.3, 0.1, 0.2]], dtype)
-    labels = jnp.asarray([0, 1, 2, 1])
+    inputs = np.asarray([[1.0, 0.5, -0.3], [-0.4, 1.2, 0.7], [0.2, -0.9, 1.1], [-1.3, 0.1, 0.2]])
+    labels = np.asarray([0, 1, 2, 1])
 
     def cross_entropy(w):
-        logits = jax.nn.log_softmax(inputs @ w.T, axis=1)
+        logits = jax.nn.log_softmax(inputs.astype(w.dtype) @ w.T, axis=1)
         return -jnp.mean(jnp.take_along_axis(logits, labels[:, None], axis=1))
 
     model = _layers(knob * jnp.asarray([1.0, 0.8, 0.5], dtype), (3, 3, 4, 3), dtype)
