@@ -19,6 +19,7 @@ from tractax.rules import (
     BilinearDescent,
     BilinearGame,
     CentralFlow,
+    CoupledFlow,
     CurlDescent,
     GameDescent,
     GameFlow,
@@ -38,6 +39,7 @@ from tractax.teacher_student import (
     LinearModel,
     OnePassLeastSquares,
     OnePassRecursion,
+    SphericalFlow,
     TwoLayerLinear,
     TwoScaleRegressionFlow,
     VectorTask,
@@ -289,12 +291,24 @@ def test_theories_that_do_not(call):
         call()
 
 
+def test_every_learner_of_a_population_decays():
+    laplacian = jnp.asarray([[1.0, -1.0], [-1.0, 1.0]])
+    learners = jax.vmap(DeepLinear)((jnp.asarray([[[1.0]], [[-2.0]]]),))
+    params, static = eqx.partition(learners, eqx.is_inexact_array)
+    objective = tx.Objective(tx.deep_linear.LinearTask(jnp.ones((1, 1))), static)
+    plain, decayed = (CoupledFlow(laplacian, weight_decay=g).vector_field(0.0, params, objective) for g in (0.0, GAMMA))
+    change = decayed.weights[0] - plain.weights[0]
+    np.testing.assert_allclose(change, -GAMMA * learners.weights[0], rtol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_no_theory_ignores_it(problem):
     run = problem.run(jnp.asarray(problem.knob))
     if not hasattr(run.rule, "weight_decay"):
-        pytest.skip("The rule has no weight decay.")
+        # Decay would do nothing to weights of fixed norm.
+        assert isinstance(run.rule, SphericalFlow)
+        return
     decayed = eqx.tree_at(lambda rule: rule.weight_decay, run.rule, run.rule.weight_decay + 0.7)
     try:
         build = type(run.solution).from_model

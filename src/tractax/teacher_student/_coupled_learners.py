@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractRule, AbstractSolution, Assumption, Kind, check_finite, check_matrix, check_positive, require
-from ..rules import CoupledFlow
+from ..rules import CoupledFlow, refuse_decay
 from ..special import decay_integral
 from ._potential import Point, QuadraticTask, check_points, without_rounding
 
@@ -167,7 +167,7 @@ def spread_bound(
         raise ValueError(f"`rule` must be a CoupledFlow; got {type(rule).__name__}.")
     if dimension < 1:
         raise ValueError(f"`dimension` must be at least 1; got {dimension}.")
-    values, _ = laplacian_modes(rule)
+    values, _ = laplacian_modes(refuse_decay(rule, CoupledLearners.__name__))
     others = values.shape[0] - 1
     if others == 0:
         return jnp.zeros((), values.dtype)
@@ -235,4 +235,4 @@ def _check_case(model: Any, task: Any, rule: Any) -> tuple[Point, QuadraticTask,
         raise ValueError(f"`rule` must be a CoupledFlow for CoupledLearners; got {type(rule).__name__}.")
     model, task = check_points(model, task, population=True)
     rule.init(model)
-    return model, task, rule
+    return model, task, refuse_decay(rule, CoupledLearners.__name__)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, Objective, check_matrix, check_positive, require
+from ..descent._weight_decay import check_decay
 from ..noise._brownian_motion import white_noise
 
 
@@ -27,17 +28,26 @@ class CoupledFlow(AbstractFlowRule[PyTree]):
     - `coupling`: $\kappa \ge 0$.
     - `noise_scale`: $\sigma \ge 0$, of independent white noise on every number of every learner; `None` for none, and
       then an ordinary differential equation.
+    - `weight_decay`: $\gamma \ge 0$, the coefficient of every learner's penalty $\tfrac\gamma2\lVert\theta_i\rVert^2$.
 
     **Raises:**
 
-    `ValueError` for a matrix that is no Laplacian, a negative coupling or noise.
+    `ValueError` for a matrix that is no Laplacian, a negative coupling, noise or decay.
     """
 
     laplacian: Float[Array, "learners learners"]
     coupling: Float[Array, ""]
     noise_scale: Float[Array, ""] | None
+    weight_decay: Float[Array, ""]
 
-    def __init__(self, laplacian: ArrayLike, coupling: ArrayLike = 1.0, noise_scale: ArrayLike | None = None):
+    def __init__(
+        self,
+        laplacian: ArrayLike,
+        coupling: ArrayLike = 1.0,
+        noise_scale: ArrayLike | None = None,
+        *,
+        weight_decay: ArrayLike = 0.0,
+    ):
         matrix = check_matrix("laplacian", laplacian)
         if matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"`laplacian` must be square; got shape {matrix.shape}.")
@@ -47,6 +57,7 @@ class CoupledFlow(AbstractFlowRule[PyTree]):
         self.laplacian = require(matrix, sums <= rounding, "`laplacian` must have rows that sum to zero.")
         self.coupling = check_positive("coupling", coupling, zero=True)
         self.noise_scale = None if noise_scale is None else check_positive("noise_scale", noise_scale, zero=True)
+        self.weight_decay = check_decay(weight_decay)
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters of all learners."""
@@ -66,7 +77,7 @@ class CoupledFlow(AbstractFlowRule[PyTree]):
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The mean velocity of all learners."""
         del t
-        gradients = jax.vmap(objective.gradient)(params)
+        gradients = jax.vmap(objective.penalised(self.weight_decay).gradient)(params)
 
         def velocity(w: Array, gradient: Array) -> Array:
             pull = self.coupling.astype(w.dtype) * jnp.tensordot(self.laplacian.astype(w.dtype), w, 1)
