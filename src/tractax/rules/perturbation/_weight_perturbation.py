@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import jax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from ...core import Objective
 from ..descent._batch_loss import loss_seen
@@ -29,6 +29,16 @@ class WeightPerturbation(AbstractPerturbation):
 
     `ValueError` for numbers that are not positive, an empty batch or a negative decay.
     """
+
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        noise_scale: ArrayLike,
+        *,
+        batch_size: PyTree = None,
+        weight_decay: ArrayLike = 0.0,
+    ):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size, weight_decay=weight_decay)
 
     def estimate(self, params: PyTree, loss: Callable[[PyTree], Array], noise: PyTree) -> PyTree:
         r"""The estimate of the gradient from one perturbation, $\psi$ = `noise_scale` times `noise`."""
@@ -59,6 +69,16 @@ class SPSA(AbstractPerturbation):
 
     `ValueError` for numbers that are not positive, an empty batch or a negative decay.
     """
+
+    def __init__(
+        self,
+        learning_rate: ArrayLike,
+        noise_scale: ArrayLike,
+        *,
+        batch_size: PyTree = None,
+        weight_decay: ArrayLike = 0.0,
+    ):
+        super().__init__(learning_rate, noise_scale, batch_size=batch_size, weight_decay=weight_decay)
 
     def estimate(self, params: PyTree, loss: Callable[[PyTree], Array], signs: PyTree) -> PyTree:
         """The estimate of the gradient from one pair of perturbations."""
