@@ -2,9 +2,9 @@
 
 A Hessian-vector product counts as two gradients, a dense Jacobian as two for each parameter, rejected steps in full. The
 error is that of all parameters at the end, relative, against Dopri8 at rtol 1e-13 (RKC4 at 1e-12 for the stiffest
-problems, where Dopri8 would take minutes).
+problems, where Dopri8 would take minutes). What a solver needs for the same error is read off between its points.
 
-    python benchmarks/work_precision.py                     all problems, a table
+    python benchmarks/work_precision.py                     all problems, their tables
     python benchmarks/work_precision.py --plot FILE.png     and a figure of all
     python benchmarks/work_precision.py --only NAME …       some: S(1e2), S(1e4), "S(1e4) t=20", S(1e6), digits, …
     python benchmarks/work_precision.py --implicit          Kvaerno5 as well, dense and matrix-free; takes long
@@ -20,6 +20,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import lineax
+import numpy as np
 import optimistix
 from _timing import describe_machine
 
@@ -27,7 +28,8 @@ import tractax as tx
 from tractax import plotting
 from tractax.prediction import load_digits
 
-TOLERANCES = (1e-3, 1e-5, 1e-7, 1e-9)
+TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+ERRORS = (1e-4, 1e-6, 1e-8)
 
 
 def spectrum(kappa, t1=None):
@@ -163,7 +165,7 @@ def measure(name, problem, stiff, implicit):
         if name == "S(1e6)" and (classical or label.endswith("GMRES")):
             # Some 10⁸ gradients.
             continue
-        kept = 2 if label.startswith("Kvaerno5") else 3 if stiff and classical else 4
+        kept = 3 if label.startswith("Kvaerno5") else 5 if stiff and classical else 7
         for rtol in TOLERANCES[:kept]:
             end, count, seconds, reached = solve(loss, weights, t1, solver, rtol)
             if not reached:
@@ -172,6 +174,31 @@ def measure(name, problem, stiff, implicit):
             rows.append((label, rtol, error, count, seconds))
             print(f"| {label} | {rtol:.0e} | {error:.1e} | {count} | {seconds:.3f} |", flush=True)
     return rows
+
+
+def at_equal_errors(rows):
+    """Prints what every solver needs for the same error, and the share that its gradients are of those of Tsit5."""
+    columns = [f"{quantity} at {error:.0e}" for quantity in ("gradients", "seconds") for error in ERRORS]
+    print(f"\n| solver | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    found = {label: [row for row in rows if row[0] == label] for label in dict.fromkeys(row[0] for row in rows)}
+    needed = {label: [_between(some, 3, error) for error in ERRORS] for label, some in found.items()}
+    tsit5 = needed.get("Tsit5", [None] * len(ERRORS))
+    for label, some in found.items():
+        cells = []
+        for gradients, reference in zip(needed[label], tsit5, strict=True):
+            share = "" if None in (gradients, reference) or label == "Tsit5" else f" (1/{reference / gradients:.1f})"
+            cells.append("" if gradients is None else f"{gradients:,.0f}{share}")
+        seconds = [_between(some, 4, error) for error in ERRORS]
+        cells += ["" if x is None else f"{x:.3f}" for x in seconds]
+        print(f"| {label} | {' | '.join(cells)} |", flush=True)
+
+
+def _between(rows, column, error):
+    """A quantity at an error, on a straight line between two measured points in logarithms; none outside of them."""
+    points = sorted((row[2], row[column]) for row in rows if row[2] > 0)
+    if not points or not points[0][0] <= error <= points[-1][0]:
+        return None
+    return float(np.exp(np.interp(np.log(error), *np.log(points).T)))
 
 
 def draw(results, path):
@@ -225,6 +252,7 @@ def main():
     results = json.loads(kept.read_text()) if kept and kept.exists() else {}
     for name, (problem, stiff) in problems.items():
         results[name] = measure(name, problem(), stiff, options.implicit)
+        at_equal_errors(results[name])
         if kept:
             kept.write_text(json.dumps(results, indent=1))
     if options.plot is not None:
