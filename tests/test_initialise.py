@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tractax.core import standard_normal
 from tractax.deep_linear import (
     DeepLinear,
     LinearTask,
@@ -36,6 +37,13 @@ def test_gaussian_and_reproducibility():
     assert abs(entries.std() - 0.3) < 4 * 0.3 / np.sqrt(2 * entries.size) and abs(entries.mean()) < 4 * 0.3 / 80
     np.testing.assert_array_equal(model.product, gaussian((50, 80, 40), scale=0.3, key=KEY).product)
     assert not jnp.any(model.product == gaussian((50, 80, 40), scale=0.3, key=jax.random.key(8)).product)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_normal_numbers_are_those_of_jax(dtype):
+    drawn = standard_normal(KEY, (3, 4, 5), dtype)
+    np.testing.assert_array_equal(drawn, jax.random.normal(KEY, (3, 4, 5), dtype))
+    assert drawn.dtype == dtype and standard_normal(KEY, (0, 2)).shape == (0, 2)
 
 
 def test_orthogonal():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tractax as tx
-from tractax.core import AbstractReducedFlow, Kind, integrate_flow
+from tractax.core import AbstractReducedFlow, FlowPath, Kind, integrate_flow
 
 
 class Oscillation(eqx.Module):
@@ -24,7 +24,7 @@ def field(frequency, t, y):
 
 
 class Oscillator(AbstractReducedFlow[Oscillation]):
-    path: diffrax.DenseInterpolation
+    path: FlowPath
     frequency: jax.Array
     kind: ClassVar[Kind] = "exact"
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import check_count, check_key
+from ..core import check_count, check_key, standard_normal
 
 
 def jacobian_norm(model: Callable, inputs: Float[Array, "examples in"]) -> Float[Array, ""]:
@@ -52,7 +52,7 @@ def projected_jacobian_norm(
 
     def norm(x: Array, key: PRNGKeyArray) -> Array:
         outputs, pull = jax.vjp(model, x)
-        directions = jax.random.normal(key, (projections, outputs.size), outputs.dtype)
+        directions = standard_normal(key, (projections, outputs.size), outputs.dtype)
         directions = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
         pulled = jax.vmap(lambda v: pull(v.reshape(outputs.shape))[0])(directions)
         return (outputs.size / projections) ** 0.5 * _norm(pulled)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, AbstractRule, Objective, check_positive
+from ..core import AbstractFlowRule, AbstractRule, Objective, check_positive, standard_normal
 
 
 def lyapunov_exponent(
@@ -61,7 +61,7 @@ def lyapunov_exponent(
         # The last term keeps the length at one where neighbours come closer.
         return speed, change - rate * unit - (length - 1) * v, rate
 
-    draw = jax.random.normal(key, y0.shape, y0.dtype)
+    draw = standard_normal(key, y0.shape, y0.dtype)
     double = y0.dtype == jnp.float64
     tight = diffrax.PIDController(rtol=1e-8 if double else 1e-5, atol=1e-10 if double else 1e-7)
     solution = diffrax.diffeqsolve(

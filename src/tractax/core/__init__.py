@@ -16,6 +16,7 @@ from ._checks import check_times as check_times
 from ._checks import concrete as concrete
 from ._checks import require as require
 from ._files import whole_file as whole_file
+from ._normal import standard_normal as standard_normal
 from ._of_state import OfState as OfState
 from ._reduced_flow import AbstractReducedFlow as AbstractReducedFlow
 from ._reduced_flow import FlowPath as FlowPath

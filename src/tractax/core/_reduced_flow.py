@@ -41,8 +41,9 @@ class FlowPath(eqx.Module):
         """Of the state and of time."""
         return self.interpolation.ts.dtype
 
-    def evaluate(self, t: Float[Array, ""]) -> PyTree:
+    def evaluate(self, t: ArrayLike) -> PyTree:
         """The state at time `t`."""
+        t = jnp.asarray(t, self.dtype)
         return _unpack(self.interpolation.evaluate(t), self.structure, self.shapes)
 
 
@@ -63,7 +64,7 @@ class AbstractReducedFlow(AbstractSolution[_State]):
 
     def state(self, t: Float[Array, ""]) -> _State:
         """The state at time `t <= t1`."""
-        return self.path.evaluate(t.astype(self.path.dtype))
+        return self.path.evaluate(t)
 
 
 def integrate_flow(

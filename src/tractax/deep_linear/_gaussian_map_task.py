@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_matrix
+from ..core import AbstractSampledTask, check_matrix, standard_normal
 from ._task import linear_map
 
 
@@ -39,7 +39,7 @@ class GaussianMapTask(AbstractSampledTask):
 
     def sample(self, key: PRNGKeyArray, batch: int) -> Float[Array, "batch in"]:
         """Fresh inputs, of which the teacher makes the answers."""
-        return jax.random.normal(key, (batch, self.teacher.shape[1]), self.teacher.dtype)
+        return standard_normal(key, (batch, self.teacher.shape[1]), self.teacher.dtype)
 
     def batch_loss(self, model: PyTree, batch: Float[Array, "batch in"]) -> Float[Array, ""]:
         """Half the squared error, averaged over the batch; for any model."""

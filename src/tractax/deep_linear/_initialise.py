@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..core import check_finite, check_matrix, check_positive, require
+from ..core import check_finite, check_matrix, check_positive, require, standard_normal
 from ._network import DeepLinear
 from ._task import LinearTask
 
@@ -25,7 +25,7 @@ def gaussian(sizes: Sequence[int], *, scale: ArrayLike, key: PRNGKeyArray) -> De
 def _normal(key: PRNGKeyArray, scale: Array, sizes: tuple[int, ...]) -> DeepLinear:
     keys = jax.random.split(key, len(sizes) - 1)
     shapes = zip(sizes[1:], sizes[:-1], strict=True)
-    return DeepLinear(tuple(scale * jax.random.normal(k, s, scale.dtype) for k, s in zip(keys, shapes, strict=True)))
+    return DeepLinear(tuple(scale * standard_normal(k, s, scale.dtype) for k, s in zip(keys, shapes, strict=True)))
 
 
 def orthogonal(sizes: Sequence[int], *, gain: ArrayLike = 1.0, key: PRNGKeyArray) -> DeepLinear:
@@ -49,7 +49,7 @@ def low_rank(sizes: Sequence[int], *, rank: int, scale: ArrayLike, key: PRNGKeyA
     weights = []
     for k, n_out, n_in in zip(jax.random.split(key, len(sizes) - 1), sizes[1:], sizes[:-1], strict=True):
         left, right = jax.random.split(k)
-        w = jax.random.normal(left, (n_out, rank), scale.dtype) @ jax.random.normal(right, (rank, n_in), scale.dtype)
+        w = standard_normal(left, (n_out, rank), scale.dtype) @ standard_normal(right, (rank, n_in), scale.dtype)
         weights.append(scale * w / jnp.linalg.norm(w))
     return DeepLinear(tuple(weights))
 
@@ -155,10 +155,10 @@ def lambda_balanced(sizes: Sequence[int], *, lam: ArrayLike, scale: ArrayLike, k
     shift = jnp.abs(lam) * jnp.eye(hidden, dtype=lam.dtype)
     choices = []
     if fits_first:
-        w1 = scale * jax.random.normal(start, (hidden, n_in), lam.dtype)
+        w1 = scale * standard_normal(start, (hidden, n_in), lam.dtype)
         choices.append((w1, haar(rotation, n_out, hidden, lam.dtype) @ _sqrtm(w1 @ w1.T + shift)))
     if fits_second:
-        w2 = scale * jax.random.normal(start, (n_out, hidden), lam.dtype)
+        w2 = scale * standard_normal(start, (n_out, hidden), lam.dtype)
         choices.append((_sqrtm(w2.T @ w2 + shift) @ haar(rotation, n_in, hidden, lam.dtype).T, w2))
     return DeepLinear(tuple(jnp.where(lam >= 0, p, q) for p, q in zip(choices[0], choices[-1], strict=True)))
 
@@ -168,7 +168,7 @@ def haar(key: PRNGKeyArray, rows: int, columns: int, dtype) -> Float[Array, "row
     """A Haar-distributed matrix with orthonormal columns (rows, if there are fewer of them)."""
     if rows < columns:
         return haar(key, columns, rows, dtype).T
-    q, r = jnp.linalg.qr(jax.random.normal(key, (rows, columns), dtype))
+    q, r = jnp.linalg.qr(standard_normal(key, (rows, columns), dtype))
     # Without the signs of R's diagonal the distribution would depend on the QR algorithm.
     return q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0).astype(dtype)[None, :]
 

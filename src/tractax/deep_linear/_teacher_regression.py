@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, as_float_array, check_matrix, check_positive
+from ..core import AbstractTask, as_float_array, check_matrix, check_positive, standard_normal
 from ._task import linear_map
 
 
@@ -70,7 +70,7 @@ class TeacherRegression(AbstractTask):
         dtype = teacher_scale.dtype
         noise_scale = as_float_array("noise_scale", noise_scale).astype(dtype)
         inputs_key, teacher_key, noise_key = jax.random.split(key, 3)
-        inputs = jax.random.normal(inputs_key, (n_in, examples), dtype) / jnp.sqrt(jnp.asarray(n_in, dtype))
+        inputs = standard_normal(inputs_key, (n_in, examples), dtype) / jnp.sqrt(jnp.asarray(n_in, dtype))
         teacher = teacher_scale * jax.random.normal(teacher_key, (n_in,), dtype)
         noise = noise_scale * jax.random.normal(noise_key, (examples,), dtype)
         return cls(inputs, teacher @ inputs + noise, teacher, noise_scale**2)

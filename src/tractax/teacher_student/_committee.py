@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..analysis import AbstractActivation, Erf
-from ..core import check_matrix, check_psd
+from ..core import check_matrix, check_psd, standard_normal
 
 
 class SoftCommittee(eqx.Module):
@@ -90,7 +89,7 @@ def committees(
     values, vectors = jnp.linalg.eigh(covariance)
     # A symmetric root, which exists for dependent vectors too.
     root = (vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :]) @ vectors.T
-    directions, _ = jnp.linalg.qr(jax.random.normal(key, (size, units), covariance.dtype))
+    directions, _ = jnp.linalg.qr(standard_normal(key, (size, units), covariance.dtype))
     weights = size**0.5 * root @ directions.T
     return (
         SoftCommittee(weights[:hidden], student_readout, activation),

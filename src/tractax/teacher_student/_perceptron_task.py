@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_count, check_finite, require
+from ..core import AbstractSampledTask, check_count, check_finite, require, standard_normal
 from ._linear_classifier import LinearClassifier
 from ._margin_losses import Hinge
 
@@ -48,7 +48,7 @@ class PerceptronTask(AbstractSampledTask):
         dtype = self.exponent.dtype
         distance = jnp.sqrt(2 * jax.random.gamma(first, (self.exponent + 1) / 2, (batch,), dtype))
         labels = jax.random.rademacher(sign, (batch,), dtype)
-        rest = jax.random.normal(others, (batch, self.size - 1), dtype)
+        rest = standard_normal(others, (batch, self.size - 1), dtype)
         return jnp.concatenate([(labels * distance)[:, None], rest], axis=1), labels
 
     def batch_loss(

@@ -1,11 +1,10 @@
 """Noisy gradient flow on the sphere."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractStepRule, Objective, check_key, check_positive
+from ..core import AbstractStepRule, Objective, check_key, check_positive, standard_normal
 from ._spherical import check_spherical, tangential
 
 
@@ -48,7 +47,7 @@ class SphericalLangevin(AbstractStepRule[None]):
         check_key(key)
         theta = params.direction
         h, temperature = self.time_per_step.astype(theta.dtype), self.temperature.astype(theta.dtype)
-        noise = jax.random.normal(key, theta.shape, theta.dtype)
+        noise = standard_normal(key, theta.shape, theta.dtype)
         push = -h * objective.gradient(params).direction + jnp.sqrt(2 * temperature * h) * noise
         push = tangential(push, theta)
         angle = jnp.linalg.norm(push)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask
+from ..core import AbstractSampledTask, standard_normal
 
 
 class AbstractTeacherTask(AbstractSampledTask):
@@ -38,7 +38,7 @@ class AbstractTeacherTask(AbstractSampledTask):
     def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Float[Array, "batch in"], Float[Array, " batch"]]:
         """Fresh inputs and the teacher's noisy answers."""
         # One draw: the last column is the noise.
-        normal = jax.random.normal(key, (batch, self.size + 1), self.noise_scale.dtype)
+        normal = standard_normal(key, (batch, self.size + 1), self.noise_scale.dtype)
         inputs = self.correlated(normal[:, :-1])
         return inputs, self.answers(inputs) + self.noise_scale * normal[:, -1]
 

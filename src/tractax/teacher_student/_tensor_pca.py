@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, as_float_array, check_count, check_finite, require
+from ..core import AbstractTask, as_float_array, check_count, check_finite, require, standard_normal
 from ._information_exponent import check_order
 from ._spherical import AbstractSpherical, check_unit
 
@@ -116,7 +116,7 @@ def spiked_tensor(
     spike = direction
     for _ in range(order - 1):
         spike = jnp.tensordot(spike, direction, 0)
-    return spike + _symmetrised(jax.random.normal(key, spike.shape, spike.dtype)) / jnp.sqrt(samples)
+    return spike + _symmetrised(standard_normal(key, spike.shape, spike.dtype)) / jnp.sqrt(samples)
 
 
 def random_direction(size: int, *, key: PRNGKeyArray) -> UnitVector:

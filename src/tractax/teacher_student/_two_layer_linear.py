@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_matrix
+from ..core import AbstractSampledTask, check_matrix, standard_normal
 
 
 class TwoLayerLinear(eqx.Module):
@@ -65,7 +65,7 @@ class VectorTask(AbstractSampledTask):
 
     def sample(self, key: PRNGKeyArray, batch: int) -> Float[Array, "batch in"]:
         """Fresh inputs, of which the target makes the answers."""
-        return jax.random.normal(key, (batch, self.target.size), self.target.dtype)
+        return standard_normal(key, (batch, self.target.size), self.target.dtype)
 
     def batch_loss(self, model: PyTree, batch: Float[Array, "batch in"]) -> Float[Array, ""]:
         """Half the squared error, averaged over the batch."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_positive, check_psd, require
+from ..core import AbstractSampledTask, check_positive, check_psd, require, standard_normal
 from ._attention_moments import mean_squared_error
 from ._linear_attention import AbstractLinearAttention
 
@@ -136,10 +136,10 @@ class InContextRegression(AbstractSampledTask):
         if not isinstance(self.length, int):
             raise ValueError("`length` must be finite to draw prompts; got inf.")
         key, noise_key = jax.random.split(key)
-        normal = jax.random.normal(key, (batch, self.length + 2, self.inputs), self.covariance.dtype)
+        normal = standard_normal(key, (batch, self.length + 2, self.inputs), self.covariance.dtype)
         weights = normal[:, 0] @ _root(self.task_covariance)
         context, query = normal[:, 2:] @ _root(self.covariance), normal[:, 1] @ _root(self.query_covariance)
-        noise = jnp.sqrt(self.noise_variance) * jax.random.normal(noise_key, context.shape[:2], normal.dtype)
+        noise = jnp.sqrt(self.noise_variance) * standard_normal(noise_key, context.shape[:2], normal.dtype)
         labels = jnp.einsum("bni,bi->bn", context, weights) + noise
         tokens = jnp.concatenate([context, labels[:, :, None]], axis=2)
         last = jnp.pad(query, ((0, 0), (0, 1)))

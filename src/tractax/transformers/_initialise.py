@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ..core import check_count, check_positive
+from ..core import check_count, check_positive, standard_normal
 from ._linear_attention import LinearAttention, SeparateAttention
 from ._softmax_attention import SoftmaxAttention
 
@@ -24,7 +24,7 @@ def balanced_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
     matrix_key, share_key = jax.random.split(key)
-    theta = jax.random.normal(matrix_key, (inputs, inputs), scale.dtype)
+    theta = standard_normal(matrix_key, (inputs, inputs), scale.dtype)
     shared = theta @ theta.T
     shares = jnp.ones(1, scale.dtype) if heads == 1 else jax.random.normal(share_key, (heads,), scale.dtype)
     value = scale * shares / jnp.linalg.norm(shares)
@@ -43,7 +43,7 @@ def gaussian_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     """
     check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
-    draw = scale * jax.random.normal(key, (heads, 1 + inputs**2), scale.dtype)
+    draw = scale * standard_normal(key, (heads, 1 + inputs**2), scale.dtype)
     return LinearAttention.embed(draw[:, 0], draw[:, 1:].reshape(heads, inputs, inputs))
 
 
@@ -68,7 +68,7 @@ def gaussian_separate_attention(
     """
     check_sizes(inputs=inputs, heads=heads, rank=rank)
     scale = check_positive("scale", scale)
-    draw = scale * jax.random.normal(key, (heads, 1 + 2 * rank * inputs), scale.dtype)
+    draw = scale * standard_normal(key, (heads, 1 + 2 * rank * inputs), scale.dtype)
     keys, queries = jnp.split(draw[:, 1:].reshape(heads, 2 * rank, inputs), 2, axis=1)
     return SeparateAttention.embed(draw[:, 0], keys, queries)
 
@@ -85,5 +85,5 @@ def gaussian_softmax_attention(inputs: int, heads: int = 1, *, scale: ArrayLike,
     """
     check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale)
-    draw = scale * jax.random.normal(key, (2, heads, inputs + 1, inputs + 1), scale.dtype)
+    draw = scale * standard_normal(key, (2, heads, inputs + 1, inputs + 1), scale.dtype)
     return SoftmaxAttention(draw[0], draw[1])

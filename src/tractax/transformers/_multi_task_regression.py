@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, check_count, check_matrix, check_positive, require
+from ..core import AbstractSampledTask, check_count, check_matrix, check_positive, require, standard_normal
 
 
 class MultiTaskRegression(AbstractSampledTask):
@@ -79,11 +79,11 @@ class MultiTaskRegression(AbstractSampledTask):
         """Prompts, and the answers to their queries."""
         dtype = self.supports.dtype
         inputs_key, weights_key, noise_key = jax.random.split(key, 3)
-        inputs = jax.random.normal(inputs_key, (batch, self.length + 1, self.inputs), dtype)
+        inputs = standard_normal(inputs_key, (batch, self.length + 1, self.inputs), dtype)
         scale = self.supports * jnp.sqrt(self.powers / self.sizes)[:, None]
-        weights = jax.random.normal(weights_key, (batch, *scale.shape), dtype) * scale[None]
+        weights = standard_normal(weights_key, (batch, *scale.shape), dtype) * scale[None]
         answers = jnp.einsum("bli,bti->blt", inputs, weights)
-        noise = jnp.sqrt(self.noise_variance) * jax.random.normal(noise_key, answers.shape, dtype)
+        noise = jnp.sqrt(self.noise_variance) * standard_normal(noise_key, answers.shape, dtype)
         labels = (answers + noise).at[:, -1].set(0.0)
         return jnp.swapaxes(jnp.concatenate([inputs, labels], axis=2), 1, 2), answers[:, -1]
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from ..core import check_matrix, check_positive
+from ..core import check_matrix, check_positive, standard_normal
 from ._initialise import check_sizes
 
 
@@ -43,8 +43,8 @@ class RecallTransformer(eqx.Module):
         check_sizes(vocabulary=vocabulary, choices=choices, width=width)
         scale = check_positive("scale", scale)
         inner, outer = jax.random.split(key)
-        embedding = scale * jax.random.normal(inner, (vocabulary, width), scale.dtype)
-        readout = scale * jax.random.normal(outer, (width, choices), scale.dtype)
+        embedding = scale * standard_normal(inner, (vocabulary, width), scale.dtype)
+        readout = scale * standard_normal(outer, (width, choices), scale.dtype)
         return cls(jnp.zeros((vocabulary, vocabulary), scale.dtype), embedding, readout)
 
     def attend(self, prompt: Int[Array, " tokens"]) -> Float[Array, " tokens"]:
@@ -91,7 +91,7 @@ class LowRankRecall(eqx.Module):
         r"""$B = 0$, and a Gaussian $C$ with rows of about unit length: at first it answers as the base does."""
         check_sizes(rank=rank)
         vocabulary, width = base.embedding.shape
-        right = jax.random.normal(key, (rank, width), base.embedding.dtype) / width**0.5
+        right = standard_normal(key, (rank, width), base.embedding.dtype) / width**0.5
         return cls(base, jnp.zeros((vocabulary, rank), right.dtype), right)
 
     def __call__(self, prompt: Int[Array, " tokens"]) -> Float[Array, " choices"]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import check_count
+from ..core import check_count, standard_normal
 from ._softmax_heads import SoftmaxHeads
 from ._softmax_heads_task import SoftmaxHeadsTask
 
@@ -54,8 +54,8 @@ def sampled_heads_risk(
 
     def chunk(key: PRNGKeyArray) -> Float[Array, " draws"]:
         length_key, key = jax.random.split(key)
-        r = jnp.linalg.norm(jax.random.normal(length_key, (_CHUNK, size), dtype), axis=1)
-        a = jax.random.normal(key, (_CHUNK, task.data.length), dtype)
+        r = jnp.linalg.norm(standard_normal(length_key, (_CHUNK, size), dtype), axis=1)
+        a = standard_normal(key, (_CHUNK, task.data.length), dtype)
         scores = (r[:, None] * omega[None, :])[:, :, None] * a[:, None, :]
         p = jnp.einsum("h,nhl->nl", model.mu, jax.nn.softmax(scores, axis=2))
         answer = (jnp.sum(p * a, axis=1) - r) ** 2

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..core import standard_normal
 from ._initialise import check_sizes
 from ._stability_diagnostics import attention_logits, layer_norm
 
@@ -45,7 +46,7 @@ class SoftmaxTransformer(eqx.Module):
         keys = iter(jax.random.split(key, 7))
 
         def draw(*shape: int) -> Array:
-            return jax.random.normal(next(keys), shape) / shape[-1] ** 0.5
+            return standard_normal(next(keys), shape) / shape[-1] ** 0.5
 
         self.embed = draw(width, inputs + 1)
         self.query, self.key, self.value = draw(width, width), draw(width, width), draw(width, width)

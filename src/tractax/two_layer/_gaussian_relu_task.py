@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask
+from ..core import AbstractSampledTask, standard_normal
 from ._arc_cosine import arc_cosine
 from ._base import check_network
 from ._network import TwoLayerNetwork
@@ -47,7 +47,7 @@ class GaussianReLUTask(AbstractSampledTask):
     def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Float[Array, "batch in"], Float[Array, "batch out"]]:
         """Fresh inputs and the teacher's answers."""
         first = self.teacher.first
-        inputs = jax.random.normal(key, (batch, first.shape[1]), first.dtype)
+        inputs = standard_normal(key, (batch, first.shape[1]), first.dtype)
         return inputs, jax.vmap(self.teacher)(inputs)
 
     def batch_loss(

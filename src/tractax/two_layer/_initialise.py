@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ..core import check_key, check_positive
+from ..core import check_key, check_positive, standard_normal
 from ._network import LeakyReLU, TwoLayerNetwork
 
 
@@ -30,6 +30,6 @@ def balanced_units(
     check_key(key)
     scale = check_positive("scale", scale)
     directions, signs = jax.random.split(key)
-    first = scale / hidden**0.5 * jax.random.normal(directions, (hidden, inputs), scale.dtype)
+    first = scale / hidden**0.5 * standard_normal(directions, (hidden, inputs), scale.dtype)
     second = jnp.linalg.norm(first, axis=1) * jax.random.rademacher(signs, (hidden,), scale.dtype)
     return TwoLayerNetwork(first, second, LeakyReLU(slope))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import check_count, check_matrix, check_positive, require
+from ..core import check_count, check_matrix, check_positive, require, standard_normal
 
 
 class AbstractModularNetwork(eqx.Module):
@@ -163,7 +163,7 @@ def gaussian_modular_network(
     check_count("neurons", neurons)
     scale = check_positive("scale", scale)
     scale = require(scale, scale.ndim == 0, f"`scale` must be one number; got shape {scale.shape}.")
-    embedding, readout = scale * jax.random.normal(key, (2, neurons, p), scale.dtype)
+    embedding, readout = scale * standard_normal(key, (2, neurons, p), scale.dtype)
     return ModularNetwork(embedding, readout, activation)
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import check_finite, check_key, check_matrix, check_positive
+from ..core import check_finite, check_key, check_matrix, check_positive, standard_normal
 
 
 class QuadraticPolynomial(eqx.Module):
@@ -116,4 +116,4 @@ def gaussian_polynomial_network(
         if size < 1:
             raise ValueError(f"`{name}` must be at least 1; got {size}.")
     check_key(key)
-    return PolynomialNetwork(jax.random.normal(key, (hidden, inputs)), output_scale, curvature)
+    return PolynomialNetwork(standard_normal(key, (hidden, inputs)), output_scale, curvature)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, check_key, check_matrix
+from ..core import AbstractTask, check_key, check_matrix, standard_normal
 from ._polynomial_network import PolynomialNetwork, QuadraticPolynomial
 
 
@@ -52,7 +52,7 @@ class PolynomialTask(AbstractTask):
         if examples < 1:
             raise ValueError(f"`examples` must be at least 1; got {examples}.")
         size, dtype = target.linear.shape[0], target.linear.dtype
-        return cls(target, jax.random.normal(key, (examples, size), dtype) / size**0.5)
+        return cls(target, standard_normal(key, (examples, size), dtype) / size**0.5)
 
     def centred(self, model: PyTree) -> "PolynomialTask":
         """The task for which the outputs of `model`, the network before training, do not count.

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ...core import Assumption, check_positive, enforce, relative_norm, tolerance_for
+from ...core import Assumption, check_positive, enforce, relative_norm, standard_normal, tolerance_for
 from ._equilibrium_network import check_network
 
 
@@ -71,7 +71,7 @@ class LinearEquilibrium(eqx.Module):
         """What the theory takes for granted: the force has the same derivative in every state and under every input."""
         check_network(model, task)
         key = jax.random.key(0)
-        others = jax.random.normal(key, (task.inputs.shape[0], model.units), task.inputs.dtype)
+        others = standard_normal(key, (task.inputs.shape[0], model.units), task.inputs.dtype)
         jacobian = jax.jacfwd(model.force)
         here = jacobian(jnp.zeros(model.units, task.inputs.dtype), task.inputs[0])
         elsewhere = jax.vmap(jacobian)(others, task.inputs)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
-from ...core import AbstractFiniteTask, AbstractSampledTask, Objective
+from ...core import AbstractFiniteTask, AbstractSampledTask, Objective, standard_normal
 from ..descent._batch_loss import draw_batch
 from ._perturbation import AbstractPerturbation
 
@@ -151,7 +151,7 @@ class NodePerturbation(AbstractPerturbation):
 
 
 def _normal(key: PRNGKeyArray, output: Array) -> Array:
-    return jax.random.normal(key, output.shape, output.dtype)
+    return standard_normal(key, output.shape, output.dtype)
 
 
 class _Altered(eqx.Module):

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ...core import AbstractStepRule, Objective, check_count, check_key, check_positive
+from ...core import AbstractStepRule, Objective, check_count, check_key, check_positive, standard_normal
 from ._consensus_flow import consensus_of
 
 
@@ -56,7 +56,7 @@ class ConsensusHopping(AbstractStepRule[None]):
         leaves, structure = jax.tree.flatten(params)
 
         def around(key: PRNGKeyArray, x: Array) -> Array:
-            return x[None, ...] + self.width.astype(x.dtype) * jax.random.normal(key, (self.samples, *x.shape), x.dtype)
+            return x[None, ...] + self.width.astype(x.dtype) * standard_normal(key, (self.samples, *x.shape), x.dtype)
 
         keys = jax.random.split(key, len(leaves))
         samples = jax.tree.unflatten(structure, [around(key, x) for key, x in zip(keys, leaves, strict=True)])

@@ -35,6 +35,7 @@ from ...core import (
     check_positive,
     enforce,
     require,
+    standard_normal,
     tolerance_for,
 )
 from ...special import exprel
@@ -285,4 +286,4 @@ def _violation(symmetry: AbstractSymmetry, model: PyTree, task: AbstractTask) ->
 
 def _beside(key: Array, leaf: Array) -> Array:
     size = jnp.sqrt(jnp.mean(leaf**2))
-    return leaf + 0.1 * jnp.where(size > 0, size, 1.0) * jax.random.normal(key, leaf.shape, leaf.dtype)
+    return leaf + 0.1 * jnp.where(size > 0, size, 1.0) * standard_normal(key, leaf.shape, leaf.dtype)
