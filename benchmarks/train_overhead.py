@@ -74,7 +74,7 @@ def main():
                 "jitted hand": functools.partial(eqx.filter_jit(by_hand), *hand),
                 "jitted train": functools.partial(eqx.filter_jit(by_tractax), *ours),
             },
-            repeats=31,
+            repeats=301 if size < 64 else 31,
         )
         columns = []
         for prefix in ("", "jitted "):

@@ -18,11 +18,13 @@ def check_observe(observe: Any) -> None:
         raise ValueError(f"`observe` must be a function of the model, or a PyTree of functions; got {observe!r}.")
 
 
-def observer(observe: PyTree[Callable]) -> Callable[[Any, PyTree, PyTree, Objective], Any]:
-    """One function, of time, state, parameters and objective, from a PyTree of functions."""
+def observer(observe: PyTree[Callable] | None) -> Callable[[Any, PyTree, PyTree, Objective], Any]:
+    """One function, of time, state, parameters and objective, from a PyTree of functions; the task's loss for `None`."""
 
     def observed(t: Any, state: PyTree, params: PyTree, objective: Objective) -> Any:
         model = objective.model(params)
+        if observe is None:
+            return objective.task.loss(model)
 
         def one(function: Callable) -> Any:
             return function(t, state, objective) if isinstance(function, OfState) else function(model)

@@ -22,7 +22,7 @@ def iterate(
     objective: Objective,
     rule: AbstractStepRule,
     ts: Float[Array, " times"],
-    observe: PyTree[Callable],
+    observe: PyTree[Callable] | None,
     key: PRNGKeyArray | None,
     adjoint: diffrax.AbstractAdjoint,
     on_failure: OnFailure,

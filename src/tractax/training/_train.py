@@ -92,8 +92,8 @@ def train(
     # In an ensemble one failure must not stop the others.
     on_failure = "mask" if inside_ensemble() else "raise" if throw else "return"
     objective = Objective(task, static)
-    observe = task.loss if observe is None else observe
-    check_observe(observe)
+    if observe is not None:
+        check_observe(observe)
     adjoint = _ADJOINT if adjoint is None else adjoint
     meter = _METER if progress_meter is None else progress_meter
     if isinstance(rule, AbstractFlowRule):
