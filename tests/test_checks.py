@@ -1,5 +1,7 @@
 """Errors that name the argument, what was expected and what came; and assumptions that say how far they fail."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,8 @@ SYMMETRIC = np.asarray([[2.0, 1.0], [1.0, 2.0]])
         (core.check_positive, 0.0, "`x` must be positive; got 0.0"),
         (core.check_positive, np.asarray([1.0, -2.0]), r"`x` must be positive; got \[ 1. -2.\]"),
         (core.check_positive, np.nan, "`x` must be finite"),
+        (partial(core.check_finite, scalar=True), [1.0], r"`x` must be one number; got shape \(1,\)"),
+        (partial(core.check_positive, scalar=True), np.ones((2, 3)), r"`x` must be one number; got shape \(2, 3\)"),
         (core.check_psd, np.ones((2, 3)), r"`x` must be square; got shape \(2, 3\)"),
         (core.check_psd, [[1.0, 0.5], [0.0, 1.0]], r"`x` must be symmetric; .* reaches 0.5"),
         (core.check_psd, [[1.0, 2.0], [2.0, 1.0]], "positive semi-definite; its lowest eigenvalue is -1.0"),

@@ -131,6 +131,7 @@ def test_refusals():
         (lambda: projected_jacobian_norm(MODEL, INPUTS, projections=1, key=None), "`key` must be"),
         (lambda: JacobianPenalty(MODEL, INPUTS, 0.1), "`task` must be a task"),
         (lambda: JacobianPenalty(task, INPUTS, -0.1), "`strength` must be non-negative"),
+        (lambda: JacobianPenalty(task, INPUTS, np.ones(2)), r"`strength` must be one number; got shape \(2,\)"),
         (lambda: JacobianPenalty(task, INPUTS, 0.1, projections=0), "`projections` must be a whole number"),
         (lambda: corrupt_labels([0, 1], 1, 0.5, key=key), "`classes` must be a whole number of at least 2"),
         (lambda: corrupt_labels([0, 3], 2, 0.5, key=key), "`labels` must be below the 2 classes"),

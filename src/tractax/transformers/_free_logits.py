@@ -72,7 +72,7 @@ class LabelTask(AbstractTask):
         if not isinstance(label, int) or isinstance(label, bool) or label < 0:
             raise ValueError(f"`label` must be a whole number from 0; got {label!r}.")
         self.label = label
-        self.z_coefficient = check_positive("z_coefficient", z_coefficient, zero=True)
+        self.z_coefficient = check_positive("z_coefficient", z_coefficient, zero=True, scalar=True)
 
     def loss(self, model: FreeLogits) -> Float[Array, ""]:
         """The loss of free logits, or of any model that is called without arguments and returns logits."""

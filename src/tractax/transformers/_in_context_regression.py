@@ -69,7 +69,7 @@ class InContextRegression(AbstractSampledTask):
             self.query_covariance = self.covariance
         else:
             self.query_covariance = check_psd("query_covariance", query_covariance, size).astype(dtype)
-        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True).astype(dtype)
+        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True, scalar=True).astype(dtype)
 
     @property
     def inputs(self) -> int:

@@ -48,7 +48,7 @@ def random_covariance_limit(
     first = require(first, jnp.all(possible), message)
     length = jnp.asarray(length, first.dtype)
     length = require(length, length >= 1, f"`length` must be at least 1; got {length}.")
-    noise = check_positive("noise_variance", noise_variance, zero=True).astype(first.dtype)
+    noise = check_positive("noise_variance", noise_variance, zero=True, scalar=True).astype(first.dtype)
     others = jnp.sum(first) - first
     cost = (1 + 1 / length) * third + (third + second * (others + noise)) / length
     return second / cost, jnp.sum(first - second**2 / cost) / 2

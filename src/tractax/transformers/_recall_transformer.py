@@ -41,7 +41,7 @@ class RecallTransformer(eqx.Module):
     ) -> "RecallTransformer":
         """Even attention, and Gaussian entries of standard deviation `scale` in the other matrices."""
         check_sizes(vocabulary=vocabulary, choices=choices, width=width)
-        scale = check_positive("scale", scale)
+        scale = check_positive("scale", scale, scalar=True)
         inner, outer = jax.random.split(key)
         embedding = scale * jax.random.normal(inner, (vocabulary, width), scale.dtype)
         readout = scale * jax.random.normal(outer, (width, choices), scale.dtype)

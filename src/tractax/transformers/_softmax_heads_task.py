@@ -100,7 +100,7 @@ class SoftmaxHeadsTask(AbstractTask):
     def opposite_heads(self, omega: ArrayLike) -> SoftmaxHeads:
         r"""Two heads $\pm\omega$ with the best $\mu$ for them, $\mu = \tilde\omega/(2\tilde\omega^2 + 2\kappa\sinh
         d\tilde\omega^2)$ each: near the infimum for a small $\omega > 0$."""
-        omega = check_positive("omega", omega).astype(self.power.dtype)
+        omega = check_positive("omega", omega, scalar=True).astype(self.power.dtype)
         scaled = self.variance * omega
         scatter = self.crowding * jnp.sinh(self.data.inputs * scaled**2)
         mu = scaled / (2 * scaled**2 + 2 * scatter)

@@ -34,7 +34,7 @@ def corrupt_labels(
     labels = check_labels(labels)
     classes = check_count("classes", classes, least=2)
     labels = require(labels, jnp.max(labels) < classes, f"`labels` must be below the {classes} classes.")
-    fraction = check_positive("fraction", fraction, zero=True)
+    fraction = check_positive("fraction", fraction, zero=True, scalar=True)
     fraction = require(fraction, fraction <= 1, f"`fraction` must be at most 1; got {fraction}.")
     check_key(key)
     examples = labels.shape[0]
