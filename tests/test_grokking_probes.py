@@ -134,7 +134,7 @@ def test_refusals():
         (lambda: JacobianPenalty(task, INPUTS, np.ones(2)), r"`strength` must be one number; got shape \(2,\)"),
         (lambda: JacobianPenalty(task, INPUTS, 0.1, projections=0), "`projections` must be a whole number"),
         (lambda: corrupt_labels([0, 1], 1, 0.5, key=key), "`classes` must be a whole number of at least 2"),
-        (lambda: corrupt_labels([0, 3], 2, 0.5, key=key), "`labels` must be below the 2 classes"),
+        (lambda: corrupt_labels([0, 3], 2, 0.5, key=key), "`labels` must be whole numbers from 0 to 1; got"),
         (lambda: corrupt_labels([0, 1], 2, 1.5, key=key), "`fraction` must be at most 1"),
         (lambda: corrupt_labels([0, 1], 2, -0.5, key=key), "`fraction` must be non-negative"),
         (lambda: corrupt_labels([0.5], 2, 0.5, key=key), "`labels` must be whole numbers"),

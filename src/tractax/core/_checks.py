@@ -114,6 +114,28 @@ def check_count(name: str, count: Any, *, least: int = 1) -> int:
     return int(count)
 
 
+def check_sizes(**sizes: Any) -> None:
+    """Each must be a whole number of at least one, or an error names it."""
+    for name, size in sizes.items():
+        check_count(name, size)
+
+
+def check_indices(name: str, x: Any, ndim: int = 1, *, below: int | None = None) -> Array:
+    """`x` as a non-empty array of whole numbers from 0 (up to, but not, `below`), or an error naming `name`."""
+    expected = "numbers from 0" if below is None else f"numbers from 0 to {below - 1}"
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be whole {expected}; got {type(x).__name__}.") from error
+    if x.ndim != ndim or x.size == 0 or not jnp.issubdtype(x.dtype, jnp.integer):
+        raise ValueError(
+            f"`{name}` must be whole {expected}, in an array of {ndim} axes; got shape {x.shape} of {x.dtype}."
+        )
+    seen = look(x)
+    fits = seen >= 0 if below is None else (seen >= 0) & (seen < below)
+    return require(x, fits.all(), f"`{name}` must be whole {expected}; got {_show(seen)}.")
+
+
 def check_psd(name: str, x: Any, size: int | None = None) -> Array:
     """`x` as a symmetric positive semi-definite matrix up to rounding, or an error naming `name`."""
     x = check_matrix(name, x, (size, size))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ..core import check_count, check_positive
+from ..core import check_positive, check_sizes
 from ._linear_attention import LinearAttention, SeparateAttention
 from ._softmax_attention import SoftmaxAttention
 
@@ -45,12 +45,6 @@ def gaussian_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     scale = check_positive("scale", scale, scalar=True)
     draw = scale * jax.random.normal(key, (heads, 1 + inputs**2), scale.dtype)
     return LinearAttention.embed(draw[:, 0], draw[:, 1:].reshape(heads, inputs, inputs))
-
-
-def check_sizes(**sizes: int) -> None:
-    """Each must be a whole number of at least one."""
-    for name, size in sizes.items():
-        check_count(name, size)
 
 
 def gaussian_separate_attention(

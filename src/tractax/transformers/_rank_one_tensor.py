@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, check_matrix, check_positive, require
+from ..core import AbstractTask, check_matrix, check_positive, check_sizes, require
 from ..rules import GradientFlow
-from ._initialise import check_sizes
 
 FACTORS = ("a", "b", "c")
 

@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from ..core import check_matrix, check_positive
-from ._initialise import check_sizes
+from ..core import check_matrix, check_positive, check_sizes
 
 
 class RecallTransformer(eqx.Module):

@@ -121,6 +121,15 @@ def _similarity(omega: Float[Array, " heads"], inputs: int) -> Float[Array, "hea
     return jnp.exp(inputs * omega[:, None] * omega[None, :])
 
 
+def check_heads(model: Any, task: Any) -> SoftmaxHeads:
+    """The model, if it is softmax heads and the task is theirs."""
+    if not isinstance(task, SoftmaxHeadsTask):
+        raise ValueError(f"`task` must be a SoftmaxHeadsTask; got {type(task).__name__}.")
+    if not isinstance(model, SoftmaxHeads):
+        raise ValueError(f"`model` must be SoftmaxHeads; got {type(model).__name__}. `softmax_heads` reads them off.")
+    return model
+
+
 def check_isotropic(data: Any) -> InContextRegression:
     """The task, if it is isotropic regression in context with prompts of finite length."""
     if not isinstance(data, InContextRegression):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._initialise import check_sizes
+from ..core import check_sizes
 from ._stability_diagnostics import attention_logits, layer_norm
 
 
