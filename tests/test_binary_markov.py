@@ -88,7 +88,7 @@ def test_refusals():
     for arguments, message in (
         ((1.2, 0.3), "`up` must be a probability"),
         ((0.2, -0.1), "`down` must be non-negative"),
-        ((np.ones(2), 0.1), "`up` must be one probability"),
+        ((np.ones(2), 0.1), "`up` must be one number"),
         ((0.0, 0.0), "must not both be zero"),
         ((0.2, 0.1, 1), "`length` must be a whole number of at least 2"),
         ((0.2, 0.1, 2.0), "`length` must be a whole number of at least 2"),
@@ -97,7 +97,7 @@ def test_refusals():
             BinaryMarkovTask(*arguments)
     with pytest.raises(ValueError, match="`length` must be at most 16 for the exact loss; got 17"):
         BinaryMarkovTask(0.2, 0.3, 17).loss(TiedBigram(1.0, 0.0))
-    with pytest.raises(ValueError, match="must be scalars"):
+    with pytest.raises(ValueError, match="`embedding` must be one number"):
         TiedBigram(np.ones(2), 0.0)
     with pytest.raises(ValueError, match="`embedding` must be finite"):
         TiedBigram(np.nan, 0.0)

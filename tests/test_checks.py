@@ -1,5 +1,7 @@
 """Errors that name the argument, what was expected and what came; and assumptions that say how far they fail."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,13 @@ SYMMETRIC = np.asarray([[2.0, 1.0], [1.0, 2.0]])
         (core.check_positive, 0.0, "`x` must be positive; got 0.0"),
         (core.check_positive, np.asarray([1.0, -2.0]), r"`x` must be positive; got \[ 1. -2.\]"),
         (core.check_positive, np.nan, "`x` must be finite"),
+        (partial(core.check_finite, scalar=True), [1.0], r"`x` must be one number; got shape \(1,\)"),
+        (partial(core.check_positive, scalar=True), np.ones((2, 3)), r"`x` must be one number; got shape \(2, 3\)"),
+        (core.check_indices, "text", "`x` must be whole numbers from 0; got str"),
+        (core.check_indices, [[0, 1]], r"whole numbers from 0, in an array of 1 axes; got shape \(1, 2\) of int64"),
+        (core.check_indices, [0.0, 1.0], "of float64"),
+        (core.check_indices, [0, -1], r"`x` must be whole numbers from 0; got \[ 0 -1\]"),
+        (partial(core.check_indices, below=2), [0, 2], r"`x` must be whole numbers from 0 to 1; got \[0 2\]"),
         (core.check_psd, np.ones((2, 3)), r"`x` must be square; got shape \(2, 3\)"),
         (core.check_psd, [[1.0, 0.5], [0.0, 1.0]], r"`x` must be symmetric; .* reaches 0.5"),
         (core.check_psd, [[1.0, 2.0], [2.0, 1.0]], "positive semi-definite; its lowest eigenvalue is -1.0"),

@@ -57,6 +57,11 @@ def test_refusals():
     for call, message in (
         (lambda: kinks(wide), "`model` must have one input and one output; got 2 and 1"),
         (lambda: kinks(TwoLayerNetwork([[1.0]], [1.0], "tanh")), r"\(leaky\) rectifiers to have kinks"),
+        (
+            lambda: count_kinks(network(), 1.0, 0.0, apart=0.0, floor=0.0),
+            "`lower` must be below `upper`; got 1.0 and 0.0",
+        ),
+        (lambda: count_kinks(network(), np.zeros(2), 1.0, apart=0.0, floor=0.0), "`lower` must be one number"),
         (lambda: count_kinks(network(), 0.0, 1.0, apart=-1.0, floor=0.0), "`apart` must be non-negative"),
         (lambda: count_kinks(network(), 0.0, 1.0, apart=0.0, floor=-1.0), "`floor` must be non-negative"),
         (lambda: plateaus(pair, np.ones(1), rate=1.0, duration=1.0), "`values` must have shape"),

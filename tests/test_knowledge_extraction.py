@@ -110,8 +110,10 @@ def test_low_rank_correction_of_as_many_directions_as_relations():
 def test_refusals():
     facts, key = small(), jax.random.key(0)
     model = RecallTransformer.gaussian(facts.vocabulary, 4, 5, key=key)
-    with pytest.raises(ValueError, match="`answers` must be integers of shape"):
+    with pytest.raises(ValueError, match="`answers` must be whole numbers from 0 to 3, in an array of 2 axes; got"):
         Facts(np.ones((2, 2)), choices=4, templates=3)
+    with pytest.raises(ValueError, match="`answers` must be whole numbers from 0 to 3; got"):
+        Facts(np.full((2, 2), 4), choices=4, templates=3)
     with pytest.raises(ValueError, match="`templates` must be a whole number of at least 1"):
         Facts(np.ones((2, 2), int), choices=4, templates=0)
     with pytest.raises(ValueError, match="`subjects` must be a whole number"):
@@ -120,10 +122,12 @@ def test_refusals():
         facts.statements(4, key=key)
     with pytest.raises(ValueError, match="`start` and `stop` must span some of the 6 subjects; got 3, 3"):
         facts.questions(3, 3)
-    with pytest.raises(ValueError, match="`prompts` and `answers` must be integers"):
+    with pytest.raises(ValueError, match="`answers` must be as many as the 1 prompts; got 2"):
         RecallTask([[1, 2]], [1, 2])
-    with pytest.raises(ValueError, match="`prompts` and `answers` must be integers"):
+    with pytest.raises(ValueError, match="`prompts` must be whole numbers from 0"):
         RecallTask([[1.0, 2.0]], [1])
+    with pytest.raises(ValueError, match="`model` must know 14 tokens and 4 choices to fit `facts`; got 3 and 4"):
+        extract_facts(RecallTransformer.gaussian(3, 4, 5, key=key), facts, 0.5)
     with pytest.raises(ValueError, match="`attention` must have shape"):
         RecallTransformer(np.ones((3, 3)), np.ones((4, 2)), np.ones((2, 2)))
     with pytest.raises(ValueError, match="`width` must be a whole number"):

@@ -358,7 +358,7 @@ def test_refusals():
         IsotropicAttention.from_model(one_head(0.0, np.zeros((2, 2))), isotropic)
     with pytest.raises(ValueError, match="`moments` must be the first three moments"):
         random_covariance_limit(np.asarray([[1.0], [0.5], [1.0]]), 3)
-    with pytest.raises(ValueError, match="`length` must be at least 1"):
+    with pytest.raises(ValueError, match="`length` must be one number of at least 1"):
         random_covariance_limit(np.asarray([[1.0], [2.0], [6.0]]), 0)
     with pytest.raises(ValueError, match="`key_query` must hold square matrices"):
         LinearAttention.embed(np.ones(1), np.ones((1, 2, 3)))

@@ -92,7 +92,7 @@ def test_refusals():
         (lambda: MassiveActivationCurve(1.0, 0.0, 1.0, 1.0, 1.0), "`decay` must be positive"),
         (lambda: MassiveActivationCurve(1.0, 1.0, -1.0, 1.0, 1.0), "`time_scale` must be positive"),
         (lambda: MassiveActivationCurve(1.0, 1.0, 1.0, 0.0, 1.0), "`offset` must be positive"),
-        (lambda: MassiveActivationCurve(np.ones(2), 1.0, 1.0, 1.0, 1.0), "`amplitude` must be a number"),
+        (lambda: MassiveActivationCurve(np.ones(2), 1.0, 1.0, 1.0, 1.0), "`amplitude` must be one number"),
         (lambda: MassiveActivationCurve(1.0, 1.0, 1.0, 1.0, np.nan), "`asymptote` must be finite"),
         (lambda: fit_massive_activation(ts[:5], ts[:5]), "six times or more"),
         (lambda: fit_massive_activation(ts, ts[:5]), "one shape"),

@@ -112,7 +112,7 @@ def test_refusals():
         (lambda: split_unit(model, 1, np.asarray([1.0])), "`unit` must be one of the 1 hidden units"),
         (lambda: split_unit(TwoLayerNetwork([[1.0]], [1.0], "quadratic"), 0, np.ones(1)), "leaky rectifier units"),
         (lambda: split_unit(TwoLayerNetwork([[1.0]], [1.0], bias=[0.0]), 0, np.ones(1)), "`model` must have no bias"),
-        (lambda: add_silent_units(model, 0), "`units` must be at least 1"),
+        (lambda: add_silent_units(model, 0), "`units` must be a whole number of at least 1"),
         (lambda: merge_units(TwoLayerNetwork([[0.0]], [0.0])), "a unit that is not zero"),
         (lambda: jax.jit(merge_units)(model), "does not work under jax.jit"),
         (lambda: effective_width(model, floor=-1.0), "`floor` must be non-negative"),

@@ -239,7 +239,7 @@ def test_network():
         (lambda: TwoLayerNetwork([[jnp.nan]], [1.0]), "`first` must be finite"),
         (lambda: TwoLayerNetwork([[1.0]], [1.0], bias=[1.0, 2.0]), "`bias` must have shape"),
         (lambda: LeakyReLU(jnp.inf), "`slope` must be a finite"),
-        (lambda: balanced_units(0, 2, scale=1.0, key=jax.random.key(0)), "`inputs` must be at least 1"),
+        (lambda: balanced_units(0, 2, scale=1.0, key=jax.random.key(0)), "`inputs` must be a whole number of at least 1"),
         (lambda: balanced_units(2, 2, scale=-1.0, key=jax.random.key(0)), "`scale` must be positive"),
         (lambda: balanced_units(2, 2, scale=1.0, key=None), "`key` must be a JAX PRNG key"),
     ):

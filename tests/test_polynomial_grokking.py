@@ -116,7 +116,7 @@ def test_refusals():
         (lambda: PolynomialNetwork(np.ones((2, 2)), np.ones(2), 1.0), "`output_scale` must be one number"),
         (lambda: PolynomialNetwork(np.ones((2, 2)), 1.0, np.nan), "`curvature` must be finite"),
         (lambda: PolynomialNetwork(np.ones(2), 1.0, 1.0), "`first` must have shape"),
-        (lambda: gaussian_polynomial_network(0, 2, 1.0, 0.5, key=jax.random.key(0)), "`inputs` must be at least 1"),
+        (lambda: gaussian_polynomial_network(0, 2, 1.0, 0.5, key=jax.random.key(0)), "`inputs` must be a whole number"),
         (lambda: gaussian_polynomial_network(2, 2, 1.0, 0.5, key=None), "`key` must be a JAX PRNG key"),
         (lambda: PolynomialTask(BETA), "`target` must be a QuadraticPolynomial"),
         (
@@ -124,7 +124,7 @@ def test_refusals():
             "`target.quadratic`",
         ),
         (lambda: PolynomialTask(target, np.ones((4, 2))), "`inputs` must have shape"),
-        (lambda: PolynomialTask.draw(target, 0, key=jax.random.key(0)), "`examples` must be at least 1"),
+        (lambda: PolynomialTask.draw(target, 0, key=jax.random.key(0)), "`examples` must be a whole number"),
         (lambda: PolynomialTask(target).test_error(TASK), "`model` must be a PolynomialNetwork"),
         (lambda: TASK.centred(TASK), "`model` must be a PolynomialNetwork"),
         (lambda: TASK.loss(lambda x: x), "`model` must return one number for each example"),

@@ -78,7 +78,9 @@ def test_refuses_what_cannot_be_integrated():
         Oscillator.of(2.0, 1e4, max_steps=64)
     with pytest.raises(ValueError, match="`t1` must be positive"):
         Oscillator.of(2.0, 0.0)
-    with pytest.raises(ValueError, match="scalar"):
+    with pytest.raises(ValueError, match="`t1` must be one number"):
         Oscillator.of(2.0, jnp.ones(2))
+    with pytest.raises(ValueError, match="`max_steps` must be a whole number of at least 1; got 0"):
+        Oscillator.of(2.0, 1.0, max_steps=0)
     with pytest.raises(ValueError, match="diverges"):
         integrate_flow(lambda t, y: y**2, jnp.asarray(1.0), 2.0)

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import scipy.special
 
-from tractax.special import circle_angle, damped_oscillation, exprel, geometric, normalised_bessel, talbot, wright_omega
+from tractax.special import (
+    circle_angle,
+    damped_oscillation,
+    exprel,
+    geometric,
+    normalised_bessel,
+    safe_sqrt,
+    talbot,
+    wright_omega,
+)
 
 POINTS = [0.0, 1e-300, -1e-17, 1e-9, -1e-3, 0.3, -0.999, 0.9999, 1.0001, -1.5, 3.0, -20.0, 50.0, -700.0, 600.0]
 
@@ -39,6 +48,15 @@ def test_exprel_at_infinity_and_in_float32():
     assert exprel(x).dtype == jnp.float32
     np.testing.assert_allclose(exprel(x), [_exact(0, v) for v in x.tolist()], rtol=1e-6)
     np.testing.assert_allclose(jax.vmap(jax.grad(exprel))(x), [_exact(1, v) for v in x.tolist()], rtol=2e-6)
+
+
+def test_safe_sqrt():
+    x = jnp.asarray([4.0, 0.0, -1e-20, jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(safe_sqrt(x), [2.0, 0.0, 0.0, np.inf, np.nan])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(safe_sqrt))(x[:4]), [0.25, 0.0, 0.0, 0.0])
+    # The length of a vector that vanishes has second derivatives of zero, too.
+    np.testing.assert_array_equal(jax.hessian(lambda v: safe_sqrt(v @ v))(jnp.zeros(2)), np.zeros((2, 2)))
+    assert safe_sqrt(x.astype(jnp.float32)).dtype == jnp.float32
 
 
 def test_exprel_takes_numbers_and_forward_mode():

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..special import circle_angle
+from ..special import circle_angle, safe_sqrt
 from ._index_kinds import by_kind
 
 Indices = Int[Array, "..."] | Int[np.ndarray, "..."] | int
@@ -205,7 +205,7 @@ class Custom(AbstractActivation):
                 table, place = case
                 # A symmetric root, which exists where fields coincide and a Cholesky factor does not.
                 values, vectors = jnp.linalg.eigh(table)
-                root = vectors * jnp.where(values > 0, jnp.sqrt(jnp.where(values > 0, values, 1.0)), 0.0)[None, :]
+                root = vectors * safe_sqrt(values)[None, :]
                 return jnp.sum(weight * integrand(jnp.tensordot(root, points, 1)[place]))
 
             return jax.lax.map(one, (covariance[fields[:, :, None], fields[:, None, :]], jnp.asarray(places)))

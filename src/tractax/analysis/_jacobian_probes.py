@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import check_count, check_key, standard_normal
+from ..special import safe_sqrt
 
 
 def jacobian_norm(model: Callable, inputs: Float[Array, "examples in"]) -> Float[Array, ""]:
@@ -100,5 +101,4 @@ def _jacobian(model: Callable, x: Array) -> Any:
 
 def _norm(x: Array) -> Array:
     """The norm of all entries, with derivative zero at zero."""
-    square = jnp.sum(x**2)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return safe_sqrt(jnp.sum(x**2))

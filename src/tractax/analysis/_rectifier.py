@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..special import circle_angle
+from ..special import circle_angle, safe_sqrt
 from ._activations import AbstractActivation
 from ._index_kinds import by_kind
 
@@ -60,11 +60,6 @@ class ReLU(AbstractActivation):
         return by_kind(kinds, average).reshape(a.shape)
 
 
-def _sqrt(x: Array) -> Array:
-    """The root of what is negative by rounding only."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
-
-
 def _inverse(x: Array) -> Array:
     """1/x of a variance; a field that does not vary is correlated with nothing, so that 0 stands for 1/0."""
     return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1.0), 0.0)
@@ -74,7 +69,7 @@ def _root(xx: Array, yy: Array, xy: Array) -> Array:
     """The root of a determinant, of which rounding alone leaves nothing."""
     product = xx * yy
     square = product - xy**2
-    return _sqrt(jnp.where(square > 4 * jnp.finfo(square.dtype).eps * product, square, 0.0))
+    return safe_sqrt(jnp.where(square > 4 * jnp.finfo(square.dtype).eps * product, square, 0.0))
 
 
 def _quadrant(xx: Array, yy: Array, xy: Array) -> Array:
@@ -84,7 +79,7 @@ def _quadrant(xx: Array, yy: Array, xy: Array) -> Array:
 
 def _angle(xx: Array, yy: Array, xy: Array, root: Array) -> Array:
     """The inverse sine of a correlation."""
-    scale = _sqrt(_inverse(xx) * _inverse(yy))
+    scale = safe_sqrt(_inverse(xx) * _inverse(yy))
     return circle_angle(xy * scale, root * scale)
 
 
@@ -120,7 +115,7 @@ def _four(table: Array) -> Array:
     u = (1 + nodes) / 2
     strength = jnp.asarray(np.sin(np.pi * u / 2), table.dtype)
     weight = jnp.asarray(weights * np.pi / 4 * np.cos(np.pi * u / 2), table.dtype)
-    start = _sqrt(table[2, 2] * table[3, 3]) / (8 * np.pi) + table[2, 3] / 16
+    start = safe_sqrt(table[2, 2] * table[3, 3]) / (8 * np.pi) + table[2, 3] / 16
     alive = jnp.all(jnp.diagonal(table) > 0, axis=-1)
     return jnp.where(alive, start + weight @ _switching_on(table[:, :, None, :], strength[:, None]), 0.0)
 
@@ -143,7 +138,7 @@ def _switching_on(full: Array, s: Array) -> Array:
     # Two fields at zero and the other two positive: how much each such case weighs.
     total = jnp.zeros_like(s)
     for i, j, k, l in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2), (1, 2, 0, 3), (1, 3, 0, 2), (2, 3, 0, 1)):
-        density = _sqrt(_inverse(table[i][i] * given(i, j, j))) / (2 * np.pi)
+        density = safe_sqrt(_inverse(table[i][i] * given(i, j, j))) / (2 * np.pi)
         kk, ll, kl = given_both(i, j, k, k), given_both(i, j, l, l), given_both(i, j, k, l)
         # The probability that all four are positive, by its own derivative; 1 - s integrates it by parts.
         weight = full[2, 3] * (1 - s) * full[i, j]

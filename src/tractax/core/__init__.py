@@ -8,10 +8,12 @@ from ._checks import as_float_array as as_float_array
 from ._checks import check_count as check_count
 from ._checks import check_finite as check_finite
 from ._checks import check_fraction as check_fraction
+from ._checks import check_indices as check_indices
 from ._checks import check_key as check_key
 from ._checks import check_matrix as check_matrix
 from ._checks import check_positive as check_positive
 from ._checks import check_psd as check_psd
+from ._checks import check_sizes as check_sizes
 from ._checks import check_times as check_times
 from ._checks import concrete as concrete
 from ._checks import require as require

@@ -68,9 +68,12 @@ def look(x: Array) -> Any:
         return x
 
 
-def check_finite(name: str, x: Any) -> Array:
-    """`x` as a float array without NaN or infinity, or an error naming `name`."""
-    return _require_finite(name, as_float_array(name, x))
+def check_finite(name: str, x: Any, *, scalar: bool = False) -> Array:
+    """`x` as a float array without NaN or infinity (of one number with `scalar=True`), or an error naming `name`."""
+    x = as_float_array(name, x)
+    if scalar and x.ndim != 0:
+        raise ValueError(f"`{name}` must be one number; got shape {x.shape}.")
+    return _require_finite(name, x)
 
 
 def _require_finite(name: str, x: Array) -> Array:
@@ -89,9 +92,9 @@ def check_matrix(name: str, x: Any, shape: tuple[int | None, ...] = (None, None)
     return _require_finite(name, x)
 
 
-def check_positive(name: str, x: Any, *, zero: bool = False) -> Array:
-    """`x` as a finite float array above zero (or not below it with `zero=True`), or an error naming `name`."""
-    x = check_finite(name, x)
+def check_positive(name: str, x: Any, *, zero: bool = False, scalar: bool = False) -> Array:
+    """As `check_finite`, and above zero (or not below it with `zero=True`)."""
+    x = check_finite(name, x, scalar=scalar)
     bound = "non-negative" if zero else "positive"
     seen = look(x)
     return require(x, (seen >= 0 if zero else seen > 0).all(), f"`{name}` must be {bound}; got {_show(seen)}.")
@@ -109,6 +112,28 @@ def check_count(name: str, count: Any, *, least: int = 1) -> int:
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
         raise ValueError(f"`{name}` must be a whole number of at least {least}; got {count!r}.")
     return int(count)
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Each must be a whole number of at least one, or an error names it."""
+    for name, size in sizes.items():
+        check_count(name, size)
+
+
+def check_indices(name: str, x: Any, ndim: int = 1, *, below: int | None = None) -> Array:
+    """`x` as a non-empty array of whole numbers from 0 (up to, but not, `below`), or an error naming `name`."""
+    expected = "numbers from 0" if below is None else f"numbers from 0 to {below - 1}"
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be whole {expected}; got {type(x).__name__}.") from error
+    if x.ndim != ndim or x.size == 0 or not jnp.issubdtype(x.dtype, jnp.integer):
+        raise ValueError(
+            f"`{name}` must be whole {expected}, in an array of {ndim} axes; got shape {x.shape} of {x.dtype}."
+        )
+    seen = look(x)
+    fits = seen >= 0 if below is None else (seen >= 0) & (seen < below)
+    return require(x, fits.all(), f"`{name}` must be whole {expected}; got {_show(seen)}.")
 
 
 def check_psd(name: str, x: Any, size: int | None = None) -> Array:
@@ -139,7 +164,7 @@ def check_times(name: str, ts: Any, dtype: Any = None) -> Array:
 def check_key(key: Any) -> None:
     """A PRNG key must have been passed."""
     if key is None:
-        raise ValueError("`key` must be a JAX PRNG key for a random rule; got None. Pass `key=jax.random.key(0)`.")
+        raise ValueError("`key` must be a JAX PRNG key; got None. Pass `key=jax.random.key(0)`.")
 
 
 def _show(x: Any) -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._checks import check_positive, require
+from ._checks import check_count, check_positive, require
 from ._result import RESULTS
 from ._solution import AbstractSolution
 
@@ -96,11 +96,9 @@ def integrate_flow(
 
     **Raises:**
 
-    `ValueError` if `t1` is not positive or the integration fails.
+    `ValueError` if `t1` is not one positive number, `max_steps` not a whole one, or the integration fails.
     """
-    t1 = check_positive("t1", t1)
-    if t1.ndim != 0:
-        raise ValueError(f"`t1` must be one time, a scalar; got shape {t1.shape}.")
+    t1, max_steps = check_positive("t1", t1, scalar=True), check_count("max_steps", max_steps)
     dtype = jnp.result_type(*jax.tree.leaves(initial))
     if stepsize_controller is None:
         double = dtype == jnp.float64

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._checks import require
+from ._checks import as_float_array, require
 
 Kind = Literal["exact", "asymptotic", "bound", "phenomenon"]
 _State = TypeVar("_State")
@@ -68,13 +68,11 @@ class AbstractSolution(diffrax.AbstractPath, Generic[_State]):
         del left
         if t1 is not None:
             return jax.tree.map(jnp.subtract, self.evaluate(t1), self.evaluate(t0))
-        t = jnp.asarray(t0)
+        t = as_float_array("t0", t0)
         if t.ndim != 0:
             raise ValueError(
                 f"`t0` must be one time, a scalar; got shape {t.shape}. Use jax.vmap(solution.evaluate)(ts)."
             )
-        if not jnp.issubdtype(t.dtype, jnp.floating):
-            t = t.astype(jnp.result_type(float))
         t = require(t, t >= 0, f"`t0` must be a time, t >= 0; got {t0}.")
         if not isinstance(self.t1, float):
             # A multiple of a time step may differ from it by rounding.

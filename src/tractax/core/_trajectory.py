@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._checks import require
+from ._checks import as_float_array, require
 from ._result import RESULTS, succeeded
 
 
@@ -57,7 +57,7 @@ class Trajectory(diffrax.AbstractPath):
         return eqx.combine(self._interpolate(arrays, t0), static)
 
     def _interpolate(self, arrays: PyTree, t: ArrayLike) -> PyTree:
-        t = jnp.asarray(t, self.ts.dtype)
+        t = as_float_array("t0", t).astype(self.ts.dtype)
         if t.ndim != 0:
             raise ValueError(f"`t0` must be one time, a scalar; got shape {t.shape}. Use jax.vmap(trajectory.evaluate).")
         inside = (t >= self.ts[0]) & (t <= self.ts[-1])

@@ -39,6 +39,7 @@ from ..core import (
     require,
     tolerance_for,
 )
+from ..special import safe_sqrt
 from ._base import check_flow, no_weight_decay
 from ._task import LinearTask
 
@@ -282,11 +283,7 @@ def _reduce(model: OpposingNetwork, beta: Array) -> OpposingState:
 
 
 def _length(x: Array) -> Array:
-    return _root(jnp.sum(x**2))
-
-
-def _root(x: Array) -> Array:
-    return jnp.where(x == 0, 0.0, jnp.sqrt(jnp.where(x == 0, 1.0, x)))
+    return safe_sqrt(jnp.sum(x**2))
 
 
 class _Moving(eqx.Module):
@@ -319,8 +316,8 @@ def _integrate(solution: OpposingSignals, t: Array) -> OpposingState:
     p, c = reached.signal, reached.outer
     relaxed = jnp.exp(-left * (p**2 + c**2))
     conserved = solution.initial.conserved
-    p_end = jnp.sign(p) * _root(limiting_outer_square(-conserved, solution.size))
-    c_end = jnp.sign(c) * _root(limiting_outer_square(conserved, solution.size))
+    p_end = jnp.sign(p) * safe_sqrt(limiting_outer_square(-conserved, solution.size))
+    c_end = jnp.sign(c) * safe_sqrt(limiting_outer_square(conserved, solution.size))
     settled = left > 0
     p = jnp.where(settled, p_end + (p - p_end) * relaxed, p)
     c = jnp.where(settled, c_end + (c - c_end) * relaxed, c)

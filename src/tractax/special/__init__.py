@@ -12,6 +12,7 @@ from ._logistic import logistic as logistic
 from ._monotone_inverse import monotone_inverse as monotone_inverse
 from ._normalised_bessel import normalised_bessel as normalised_bessel
 from ._quintic_escape import quintic_escape as quintic_escape
+from ._safe_sqrt import safe_sqrt as safe_sqrt
 from ._sinh_root import sinh_root as sinh_root
 from ._softplus_lambert import softplus_lambert as softplus_lambert
 from ._stablemax import log_stablemax as log_stablemax

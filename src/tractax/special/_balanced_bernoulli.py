@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..core import as_float_array
 from ._decay_integral import decay_integral
+from ._safe_sqrt import safe_sqrt
 
 
 @jax.jit
@@ -33,7 +34,7 @@ def balanced_bernoulli(
     beta = beta.astype(w0.dtype)
     # Late enough for every limit, and 0 · ∞ is avoided.
     t = jnp.minimum(jnp.asarray(t, w0.dtype), jnp.finfo(w0.dtype).max ** 0.5)
-    s, a0 = _norm(beta), _norm(w0)
+    s, a0 = safe_sqrt(beta @ beta), safe_sqrt(w0 @ w0)
     unit = beta / jnp.where(s == 0, 1.0, s)
     along = w0 @ unit
     across = w0 - along * unit
@@ -54,9 +55,3 @@ def balanced_bernoulli(
     w = unit * (grows + decays * decay**2) / (2**0.5 * size) + across * decay / size
     lost = -decays * decay / (2**0.5 * shrunk)
     return jnp.where(opposite, -lost * unit, w), jnp.where(opposite, lost, a)
-
-
-def _norm(x: Array) -> Array:
-    """|x|, with a derivative of zero at zero."""
-    square = x @ x
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)

@@ -13,7 +13,7 @@ def catalogue(family: str | None = None) -> tuple[AbstractSystem, ...]:
 
     `ValueError` for an unknown family.
     """
-    families = (rules, deep_linear, teacher_student, transformers, two_layer)
+    families = (deep_linear, teacher_student, transformers, two_layer, rules)
     systems = tuple(system for family in families for system in family.SYSTEMS)
     if family is None:
         return systems

@@ -26,6 +26,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, integrate_flow, require
 from ..rules import GradientDescent, plain_descent
+from ..special import safe_sqrt
 from ._linear_classifier import LinearClassifier
 from ._perceptron_task import PerceptronTask, check_perceptron, density, probability_below, split_weights
 
@@ -131,8 +132,7 @@ def _velocity(
     del t
     distances, weights = nodes
     # An integrator may try a step below zero.
-    square = jnp.maximum(state.variance, 0.0)
-    noise = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    noise = safe_sqrt(state.variance)
     gaps = threshold.astype(state.signal.dtype) - state.signal * distances
     counts = probability_below(gaps, noise)
     variance = temperature * (weights @ counts) - 2 * noise * (weights @ density(gaps, noise))

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import AbstractSampledTask, check_count, check_finite, require, standard_normal
+from ..special import safe_sqrt
 from ._linear_classifier import LinearClassifier
 from ._margin_losses import Hinge
 
@@ -86,8 +87,7 @@ class PerceptronTask(AbstractSampledTask):
 def split_weights(model: PyTree, task: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The weight along the first coordinate, and the length of the rest, of a classifier that fits the task."""
     model, _ = check_perceptron(model, task)
-    square = jnp.sum(model.weights[1:] ** 2)
-    return model.weights[0], jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return model.weights[0], safe_sqrt(jnp.sum(model.weights[1:] ** 2))
 
 
 def probability_below(gap: Float[Array, "*shape"], noise: Float[Array, ""]) -> Float[Array, "*shape"]:

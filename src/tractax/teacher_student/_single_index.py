@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import check_count, check_finite, check_positive, require, standard_normal
+from ..special import safe_sqrt
 from ._hermite_link import HermiteLink
 from ._spherical import AbstractSpherical, check_unit
 from ._teacher_task import AbstractTeacherTask
@@ -107,8 +108,7 @@ def single_indices(
     m = check_finite("overlap", overlap)
     m = require(m, jnp.abs(m) <= 1, f"`overlap` must lie between -1 and 1; got {overlap}.")
     first, second = jnp.linalg.qr(standard_normal(key, (size, 2), m.dtype))[0].T
-    rest = (1 - m) * (1 + m)
-    across = jnp.where(rest > 0, jnp.sqrt(jnp.where(rest > 0, rest, 1.0)), 0.0)
+    across = safe_sqrt((1 - m) * (1 + m))
     return SingleIndex(m * first + across * second, student), SingleIndex(first, teacher)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..core import Assumption, relative_norm, require, tolerance_for
+from ..core import Assumption, check_count, relative_norm, require, tolerance_for
 from ._in_context_regression import InContextRegression
 
 
@@ -36,8 +36,8 @@ def plateau_map(task: PyTree, components: Sequence[int]) -> Float[Array, "inputs
     `ValueError` for another task or for indices that are not those of components.
     """
     gains, vectors = principal_gains(task)
-    chosen = sorted(set(components))
-    if len(chosen) != len(tuple(components)) or not all(0 <= i < gains.shape[0] for i in chosen):
+    chosen = [check_count("components", i, least=0) for i in components]
+    if len(set(chosen)) != len(chosen) or max(chosen, default=0) >= gains.shape[0]:
         raise ValueError(
             f"`components` must be different whole numbers from 0 to {gains.shape[0] - 1}; got {components}."
         )
@@ -61,11 +61,9 @@ def plateau_losses(task: PyTree, rank: int | None = None) -> Float[Array, " plat
     `ValueError` for another task or a negative rank.
     """
     gains, vectors = principal_gains(task)
-    if rank is not None and rank < 0:
-        raise ValueError(f"`rank` must be a whole number, not negative; got {rank}.")
     drives = jnp.sum(vectors * (task.drive @ vectors), axis=0)
     falls = jnp.concatenate([jnp.zeros(1, gains.dtype), jnp.cumsum(drives * gains)])
-    plateaus = gains.shape[0] if rank is None else min(rank, gains.shape[0])
+    plateaus = gains.shape[0] if rank is None else min(check_count("rank", rank, least=0), gains.shape[0])
     return (jnp.sum(task.task_covariance * task.query_covariance) - falls[: plateaus + 1]) / 2
 
 

@@ -40,8 +40,7 @@ class BinaryMarkovTask(AbstractSampledTask):
         self.down = self.down.astype(self.up.dtype)
         message = "`up` and `down` must not both be zero: such a chain never moves."
         self.down = require(self.down, self.up + self.down > 0, message)
-        length = check_count("length", length, least=2)
-        self.length = int(length)
+        self.length = check_count("length", length, least=2)
 
     @property
     def stationary(self) -> Float[Array, ""]:
@@ -108,7 +107,5 @@ def _entropy(probability: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def _probability(name: str, x: Any) -> Float[Array, ""]:
-    x = check_positive(name, x, zero=True)
-    if x.ndim != 0:
-        raise ValueError(f"`{name}` must be one probability, a scalar; got shape {x.shape}.")
+    x = check_positive(name, x, zero=True, scalar=True)
     return require(x, x <= 1, f"`{name}` must be a probability, at most 1; got {x}.")

@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core import AbstractRule, require
 from ..rules import GradientFlow, check_flow
+from ..special import monotone_inverse
 from ._base import check_attention
 from ._in_context_regression import InContextRegression
 from ._linear_attention import LinearAttention
@@ -87,17 +88,8 @@ def _half_time(task: InContextRegression, start: MergedHeads) -> Float[Array, ""
         max_steps=1024,
     )
 
-    def excess(t: Float[Array, ""]) -> Float[Array, ""]:
-        return task.loss_of_map(solution.evaluate(t).effective_map) - level
-
-    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = (low + high) / 2
-        above = excess(middle) > 0
-        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+    def fall(t: Float[Array, ""]) -> Float[Array, ""]:
+        return -task.loss_of_map(solution.evaluate(t).effective_map)
 
     end = jax.lax.stop_gradient(solution.ts[-1])  # pyright: ignore
-    near, _ = jax.lax.fori_loop(0, 60, halve, (jnp.zeros_like(end), end))
-    # A step of Newton's method, which knows the derivatives that bisection does not.
-    value, slope = jax.value_and_grad(excess)(jax.lax.stop_gradient(near))
-    return near - value / jax.lax.stop_gradient(slope)
+    return monotone_inverse(fall, -level, jnp.zeros_like(end), end)

@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractFiniteTask
-from ._initialise import check_sizes
+from ..core import AbstractFiniteTask, check_count, check_indices, check_sizes
 
 
 class RecallTask(AbstractFiniteTask):
@@ -21,20 +20,17 @@ class RecallTask(AbstractFiniteTask):
 
     **Raises:**
 
-    `ValueError` for arrays of other shapes or that hold no integers.
+    `ValueError` for arrays of other shapes, or that hold anything but whole numbers from 0.
     """
 
     prompts: Int[Array, "examples tokens"]
     answers: Int[Array, " examples"]
 
     def __init__(self, prompts: PyTree, answers: PyTree):
-        self.prompts, self.answers = jnp.asarray(prompts), jnp.asarray(answers)
-        whole = all(jnp.issubdtype(x.dtype, jnp.integer) for x in (self.prompts, self.answers))
-        fits = self.prompts.ndim == 2 and self.prompts.size > 0 and self.answers.shape == self.prompts.shape[:1]
-        if not whole or not fits:
+        self.prompts, self.answers = check_indices("prompts", prompts, 2), check_indices("answers", answers)
+        if self.answers.shape != self.prompts.shape[:1]:
             raise ValueError(
-                "`prompts` and `answers` must be integers of shapes (examples, tokens) and (examples,); got "
-                f"{self.prompts.dtype}{self.prompts.shape} and {self.answers.dtype}{self.answers.shape}."
+                f"`answers` must be as many as the {self.prompts.shape[0]} prompts; got {self.answers.shape[0]}."
             )
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
@@ -75,7 +71,7 @@ class Facts(eqx.Module):
 
     **Raises:**
 
-    `ValueError` for answers that are not a table of integers, or sizes below one.
+    `ValueError` for answers that are no table of choices, or sizes below one.
     """
 
     answers: Int[Array, "subjects relations"]
@@ -84,12 +80,7 @@ class Facts(eqx.Module):
 
     def __init__(self, answers: PyTree, *, choices: int, templates: int):
         check_sizes(choices=choices, templates=templates)
-        self.answers = jnp.asarray(answers)
-        if self.answers.ndim != 2 or self.answers.size == 0 or not jnp.issubdtype(self.answers.dtype, jnp.integer):
-            raise ValueError(
-                "`answers` must be integers of shape (subjects, relations); got "
-                f"{self.answers.dtype}{self.answers.shape}."
-            )
+        self.answers = check_indices("answers", answers, 2, below=choices)
         self.choices, self.templates = choices, templates
 
     @classmethod
@@ -128,8 +119,8 @@ class Facts(eqx.Module):
 
     def questions(self, start: int = 0, stop: int | None = None) -> RecallTask:
         """The questions about the subjects from `start` to before `stop`, by default all."""
-        stop = self.subjects if stop is None else stop
-        if not 0 <= start < stop <= self.subjects:
+        start, stop = check_count("start", start, least=0), self.subjects if stop is None else check_count("stop", stop)
+        if not start < stop <= self.subjects:
             raise ValueError(f"`start` and `stop` must span some of the {self.subjects} subjects; got {start}, {stop}.")
         first = self.subjects + self.templates * self.relations
         tokens = jnp.broadcast_to(first + jnp.arange(self.relations), (stop - start, self.relations))

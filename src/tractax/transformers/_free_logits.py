@@ -72,7 +72,7 @@ class LabelTask(AbstractTask):
         if not isinstance(label, int) or isinstance(label, bool) or label < 0:
             raise ValueError(f"`label` must be a whole number from 0; got {label!r}.")
         self.label = label
-        self.z_coefficient = check_positive("z_coefficient", z_coefficient, zero=True)
+        self.z_coefficient = check_positive("z_coefficient", z_coefficient, zero=True, scalar=True)
 
     def loss(self, model: FreeLogits) -> Float[Array, ""]:
         """The loss of free logits, or of any model that is called without arguments and returns logits."""
@@ -106,20 +106,15 @@ class FreeLogitsSolution(AbstractSolution[Float[Array, " classes"]]):
 
         `ValueError` if the label is none of the classes or an assumption is violated.
         """
-        if not isinstance(task, LabelTask):
-            raise ValueError(f"`task` must be a LabelTask; got {type(task).__name__}.")
-        if not isinstance(model, FreeLogits):
-            raise ValueError(f"`model` must be FreeLogits; got {type(model).__name__}.")
-        if task.label >= model.logits.shape[0]:
-            raise ValueError(f"`label` of `task` must be below {model.logits.shape[0]}; got {task.label}.")
-        solution = cls(model.logits, task, check_flow(rule, cls.__name__))
+        model, task, rule = _check_case(model, task, rule)
+        solution = cls(model.logits, task, rule)
         return enforce(solution, cls.__name__, cls.assumptions(model, task, rule)) if check else solution
 
     @classmethod
     def assumptions(cls, model: PyTree, task: PyTree, rule: AbstractRule | None = None) -> tuple[Assumption, ...]:
         """How far the case is from what the solution takes for granted."""
-        del model
-        return Assumption("no z-loss", task.z_coefficient, 0.0), no_weight_decay(check_flow(rule, cls.__name__))
+        _, task, rule = _check_case(model, task, rule)
+        return Assumption("no z-loss", task.z_coefficient, 0.0), no_weight_decay(rule)
 
     def state(self, t: Float[Array, ""]) -> Float[Array, " classes"]:
         """The logits at time `t`."""
@@ -159,3 +154,13 @@ class FreeLogitsSolution(AbstractSolution[Float[Array, " classes"]]):
     def reduce(self, model: FreeLogits) -> Float[Array, " classes"]:
         """The logits."""
         return model.logits
+
+
+def _check_case(model: Any, task: Any, rule: Any) -> tuple[FreeLogits, LabelTask, GradientFlow]:
+    if not isinstance(task, LabelTask):
+        raise ValueError(f"`task` must be a LabelTask; got {type(task).__name__}.")
+    if not isinstance(model, FreeLogits):
+        raise ValueError(f"`model` must be FreeLogits; got {type(model).__name__}.")
+    if task.label >= model.logits.shape[0]:
+        raise ValueError(f"`label` of `task` must be below {model.logits.shape[0]}; got {task.label}.")
+    return model, task, check_flow(rule, FreeLogitsSolution.__name__)

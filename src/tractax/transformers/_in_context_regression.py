@@ -1,15 +1,13 @@
 """Linear regression in context: every prompt is a regression problem of its own."""
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import AbstractSampledTask, check_positive, check_psd, require, standard_normal
 from ._attention_moments import mean_squared_error
+from ._context_length import check_length
 from ._linear_attention import AbstractLinearAttention
 
 
@@ -57,10 +55,7 @@ class InContextRegression(AbstractSampledTask):
         values = jnp.linalg.eigvalsh(covariance)
         message = "`covariance` must be positive definite; its lowest eigenvalue is zero up to rounding."
         self.covariance = require(covariance, values[0] > size * jnp.finfo(dtype).eps * values[-1], message)
-        whole = isinstance(length, int | np.integer) and not isinstance(length, bool) and length >= 1
-        if not whole and not (isinstance(length, float) and length == math.inf):
-            raise ValueError(f"`length` must be a whole number of at least 1, or math.inf; got {length!r}.")
-        self.length = int(length) if whole else math.inf
+        self.length = check_length(length)
         if task_covariance is None:
             self.task_covariance = jnp.eye(size, dtype=dtype)
         else:
@@ -69,7 +64,7 @@ class InContextRegression(AbstractSampledTask):
             self.query_covariance = self.covariance
         else:
             self.query_covariance = check_psd("query_covariance", query_covariance, size).astype(dtype)
-        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True).astype(dtype)
+        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True, scalar=True).astype(dtype)
 
     @property
     def inputs(self) -> int:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ..core import check_count, check_positive, standard_normal
+from ..core import check_positive, check_sizes, standard_normal
 from ._linear_attention import LinearAttention, SeparateAttention
 from ._softmax_attention import SoftmaxAttention
 
@@ -22,7 +22,7 @@ def balanced_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `key`: for the draw.
     """
     check_sizes(inputs=inputs, heads=heads)
-    scale = check_positive("scale", scale)
+    scale = check_positive("scale", scale, scalar=True)
     matrix_key, share_key = jax.random.split(key)
     theta = standard_normal(matrix_key, (inputs, inputs), scale.dtype)
     shared = theta @ theta.T
@@ -42,15 +42,9 @@ def gaussian_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `key`: for the draw.
     """
     check_sizes(inputs=inputs, heads=heads)
-    scale = check_positive("scale", scale)
+    scale = check_positive("scale", scale, scalar=True)
     draw = scale * standard_normal(key, (heads, 1 + inputs**2), scale.dtype)
     return LinearAttention.embed(draw[:, 0], draw[:, 1:].reshape(heads, inputs, inputs))
-
-
-def check_sizes(**sizes: int) -> None:
-    """Each must be a whole number of at least one."""
-    for name, size in sizes.items():
-        check_count(name, size)
 
 
 def gaussian_separate_attention(
@@ -67,7 +61,7 @@ def gaussian_separate_attention(
     - `key`: for the draw.
     """
     check_sizes(inputs=inputs, heads=heads, rank=rank)
-    scale = check_positive("scale", scale)
+    scale = check_positive("scale", scale, scalar=True)
     draw = scale * standard_normal(key, (heads, 1 + 2 * rank * inputs), scale.dtype)
     keys, queries = jnp.split(draw[:, 1:].reshape(heads, 2 * rank, inputs), 2, axis=1)
     return SeparateAttention.embed(draw[:, 0], keys, queries)
@@ -84,6 +78,6 @@ def gaussian_softmax_attention(inputs: int, heads: int = 1, *, scale: ArrayLike,
     - `key`: for the draw.
     """
     check_sizes(inputs=inputs, heads=heads)
-    scale = check_positive("scale", scale)
+    scale = check_positive("scale", scale, scalar=True)
     draw = scale * standard_normal(key, (2, heads, inputs + 1, inputs + 1), scale.dtype)
     return SoftmaxAttention(draw[0], draw[1])

@@ -66,7 +66,7 @@ def learn_facts(
 
 
 def extract_facts(
-    model: RecallTransformer,
+    model: PyTree,
     facts: PyTree,
     fraction: float,
     *,
@@ -87,9 +87,11 @@ def extract_facts(
 
     **Raises:**
 
-    `ValueError` for anything but `Facts`, a fraction that leaves no subject, or a missing key.
+    `ValueError` for anything but `Facts`, a model that does not fit them, a fraction that leaves no subject, or a missing
+    key.
     """
     _check(facts)
+    _check_model(model, facts)
     asked = round(fraction * facts.subjects) if 0 < fraction < 1 else 0
     if not 0 < asked < facts.subjects:
         raise ValueError(f"`fraction` must leave some of the {facts.subjects} subjects on both sides; got {fraction}.")
@@ -107,3 +109,14 @@ def extract_facts(
 def _check(facts: PyTree) -> None:
     if not isinstance(facts, Facts):
         raise ValueError(f"`facts` must be Facts; got {type(facts).__name__}.")
+
+
+def _check_model(model: PyTree, facts: Facts) -> None:
+    if not isinstance(model, RecallTransformer):
+        raise ValueError(f"`model` must be a RecallTransformer; got {type(model).__name__}.")
+    sizes = model.embedding.shape[0], model.readout.shape[1]
+    if sizes != (facts.vocabulary, facts.choices):
+        raise ValueError(
+            f"`model` must know {facts.vocabulary} tokens and {facts.choices} choices to fit `facts`; got {sizes[0]} and "
+            f"{sizes[1]}."
+        )

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import check_matrix
+from ..core import as_float_array, check_matrix
 
 
 class AbstractLinearAttention(eqx.Module):
@@ -80,7 +80,7 @@ class LinearAttention(AbstractLinearAttention):
     key_query: Float[Array, "*times heads width width"]
 
     def __init__(self, value: ArrayLike, key_query: ArrayLike):
-        value, key_query = jnp.asarray(value), jnp.asarray(key_query)
+        value, key_query = as_float_array("value", value), as_float_array("key_query", key_query)
         value, key_query = (x[None] if x.ndim == 2 else x for x in (value, key_query))
         self.value = check_matrix("value", value, (None, None, None))
         heads, width = self.value.shape[:2]

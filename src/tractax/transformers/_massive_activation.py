@@ -30,13 +30,6 @@ from ..special import wright_omega
 _LARGEST_DECAY = 50.0
 
 
-def _scalar(name: str, x: Any, *, positive: bool) -> Array:
-    x = check_positive(name, x) if positive else check_finite(name, x)
-    if x.ndim != 0:
-        raise ValueError(f"`{name}` must be a number; got shape {x.shape}.")
-    return x
-
-
 class MassiveActivationCurve(eqx.Module):
     r"""$f(t) = A\,e^{-\lambda x}\ln x + K$ with $x = \gamma t + t_0$.
 
@@ -62,12 +55,12 @@ class MassiveActivationCurve(eqx.Module):
     def __init__(
         self, amplitude: ArrayLike, decay: ArrayLike, time_scale: ArrayLike, offset: ArrayLike, asymptote: ArrayLike
     ):
-        self.amplitude = _scalar("amplitude", amplitude, positive=False)
+        self.amplitude = check_finite("amplitude", amplitude, scalar=True)
         dtype = self.amplitude.dtype
-        self.decay = _scalar("decay", decay, positive=True).astype(dtype)
-        self.time_scale = _scalar("time_scale", time_scale, positive=True).astype(dtype)
-        self.offset = _scalar("offset", offset, positive=True).astype(dtype)
-        self.asymptote = _scalar("asymptote", asymptote, positive=False).astype(dtype)
+        self.decay = check_positive("decay", decay, scalar=True).astype(dtype)
+        self.time_scale = check_positive("time_scale", time_scale, scalar=True).astype(dtype)
+        self.offset = check_positive("offset", offset, scalar=True).astype(dtype)
+        self.asymptote = check_finite("asymptote", asymptote, scalar=True).astype(dtype)
 
     def __call__(self, t: Float[ArrayLike, "*times"]) -> Float[Array, "*times"]:
         """The curve at times `t >= 0`, infinity included."""

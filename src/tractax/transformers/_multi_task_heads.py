@@ -3,7 +3,7 @@ r"""Softmax heads that answer several regressions at once: a number for each inp
 Source: He, Pan, Chen and Yang 2025, arXiv 2503.12734.
 """
 
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -11,14 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import as_float_array
-
-
-def _as_omega(x: Any) -> Array:
-    return as_float_array("omega", x)
-
-
-def _as_mu(x: Any) -> Array:
-    return as_float_array("mu", x)
 
 
 class MultiTaskHeads(eqx.Module):
@@ -38,8 +30,8 @@ class MultiTaskHeads(eqx.Module):
     `ValueError` for shapes that do not fit, or hold no head.
     """
 
-    omega: Float[Array, "*times heads inputs"] = eqx.field(converter=_as_omega)
-    mu: Float[Array, "*times tasks heads"] = eqx.field(converter=_as_mu)
+    omega: Float[Array, "*times heads inputs"] = eqx.field(converter=partial(as_float_array, "omega"))
+    mu: Float[Array, "*times tasks heads"] = eqx.field(converter=partial(as_float_array, "mu"))
 
     def __check_init__(self):
         omega, mu = self.omega.shape, self.mu.shape

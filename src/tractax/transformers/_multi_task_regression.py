@@ -43,13 +43,14 @@ class MultiTaskRegression(AbstractSampledTask):
         binary = jnp.all((supports == 0) | (supports == 1)) & jnp.all(jnp.sum(supports, axis=1) > 0)
         message = "`supports` must be of ones and zeros, with a one for every task."
         self.supports = require(supports, binary, message)
-        length = check_count("length", length)
-        self.length = int(length)
+        self.length = check_count("length", length)
         powers = check_positive("powers", powers).astype(supports.dtype)
         if powers.ndim > 1 or powers.size not in (1, self.tasks):
             raise ValueError(f"`powers` must be one number, or one for each of {self.tasks} tasks; got {powers.shape}.")
         self.powers = jnp.broadcast_to(powers, (self.tasks,))
-        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True).astype(supports.dtype)
+        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True, scalar=True).astype(
+            supports.dtype
+        )
 
     @property
     def tasks(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractSampledTask, as_float_array, check_count, check_matrix, check_positive, require
+from ._context_length import check_length
 from ._token_attention import TokenAttention
 
 
@@ -64,12 +65,7 @@ class NextTokenTask(AbstractSampledTask):
         else:
             weights = check_matrix("probabilities", probabilities, (classes,)).astype(rows.dtype)
             self.probabilities = _normalised("probabilities", check_positive("probabilities", weights, zero=True))
-        if isinstance(length, int | np.integer) and not isinstance(length, bool) and length >= 1:
-            self.length = int(length)
-        elif isinstance(length, float) and length == math.inf:
-            self.length = math.inf
-        else:
-            raise ValueError(f"`length` must be a whole number of at least 1, or math.inf; got {length!r}.")
+        self.length = check_length(length)
 
     @classmethod
     def symmetric(

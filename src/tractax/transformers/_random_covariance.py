@@ -16,7 +16,7 @@ Source: Zhang, Frei and Bartlett 2023, arXiv 2306.09927.
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import check_matrix, check_positive, require
+from ..core import as_float_array, check_matrix, check_positive, require
 
 
 def random_covariance_limit(
@@ -46,9 +46,10 @@ def random_covariance_limit(
     possible = (second * slack >= first**2) & (first * third * slack >= second**2)
     message = "`moments` must be the first three moments of positive eigenvalues, one eigenvalue a column."
     first = require(first, jnp.all(possible), message)
-    length = jnp.asarray(length, first.dtype)
-    length = require(length, length >= 1, f"`length` must be at least 1; got {length}.")
-    noise = check_positive("noise_variance", noise_variance, zero=True).astype(first.dtype)
+    length = as_float_array("length", length).astype(first.dtype)
+    message = f"`length` must be one number of at least 1; got {length}."
+    length = require(length, length.ndim == 0 and length >= 1, message)
+    noise = check_positive("noise_variance", noise_variance, zero=True, scalar=True).astype(first.dtype)
     others = jnp.sum(first) - first
     cost = (1 + 1 / length) * third + (third + second * (others + noise)) / length
     return second / cost, jnp.sum(first - second**2 / cost) / 2

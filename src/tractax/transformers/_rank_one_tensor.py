@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, check_matrix, check_positive, require
+from ..core import AbstractTask, check_matrix, check_positive, check_sizes, require
 from ..rules import GradientFlow
-from ._initialise import check_sizes
 
 FACTORS = ("a", "b", "c")
 
@@ -99,7 +98,7 @@ def gaussian_tensor(sizes: PyTree[int], *, scale: ArrayLike, key: PRNGKeyArray) 
     if not isinstance(sizes, tuple) or len(sizes) != 3:
         raise ValueError(f"`sizes` must be a tuple of three whole numbers; got {sizes!r}.")
     check_sizes(**{f"sizes[{i}]": size for i, size in enumerate(sizes)})
-    scale = check_positive("scale", scale)
+    scale = check_positive("scale", scale, scalar=True)
     keys = jax.random.split(key, 3)
     draws = (scale * jax.random.normal(k, (n,), scale.dtype) for k, n in zip(keys, sizes, strict=True))
     return RankOneTensor(*draws)

@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from ..core import check_matrix, check_positive, standard_normal
-from ._initialise import check_sizes
+from ..core import check_matrix, check_positive, check_sizes, standard_normal
 
 
 class RecallTransformer(eqx.Module):
@@ -41,7 +40,7 @@ class RecallTransformer(eqx.Module):
     ) -> "RecallTransformer":
         """Even attention, and Gaussian entries of standard deviation `scale` in the other matrices."""
         check_sizes(vocabulary=vocabulary, choices=choices, width=width)
-        scale = check_positive("scale", scale)
+        scale = check_positive("scale", scale, scalar=True)
         inner, outer = jax.random.split(key)
         embedding = scale * standard_normal(inner, (vocabulary, width), scale.dtype)
         readout = scale * standard_normal(outer, (width, choices), scale.dtype)

@@ -3,6 +3,7 @@ r"""Softmax attention with two numbers a head, the pattern that training on regr
 Source: He, Pan, Chen and Yang 2025, arXiv 2503.12734.
 """
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,16 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import as_float_array
+from ..core import as_float_array, check_count
 from ._softmax_attention import SoftmaxAttention
-
-
-def _as_omega(x: Any) -> Array:
-    return as_float_array("omega", x)
-
-
-def _as_mu(x: Any) -> Array:
-    return as_float_array("mu", x)
 
 
 class SoftmaxHeads(eqx.Module):
@@ -39,8 +32,8 @@ class SoftmaxHeads(eqx.Module):
     `ValueError` for shapes that differ or hold no head.
     """
 
-    omega: Float[Array, "*times heads"] = eqx.field(converter=_as_omega)
-    mu: Float[Array, "*times heads"] = eqx.field(converter=_as_mu)
+    omega: Float[Array, "*times heads"] = eqx.field(converter=partial(as_float_array, "omega"))
+    mu: Float[Array, "*times heads"] = eqx.field(converter=partial(as_float_array, "mu"))
 
     def __check_init__(self):
         if self.omega.shape != self.mu.shape or self.omega.ndim == 0 or self.omega.size == 0:
@@ -72,6 +65,7 @@ class SoftmaxHeads(eqx.Module):
 
     def network(self, inputs: int) -> SoftmaxAttention:
         """The softmax attention of this many inputs that computes the same."""
+        inputs = check_count("inputs", inputs)
         key_query = jnp.diag(jnp.ones(inputs + 1, self.mu.dtype).at[-1].set(0.0))
         value = jnp.zeros_like(key_query).at[-1, -1].set(1.0)
         return SoftmaxAttention(self.mu[:, None, None] * value[None], self.omega[:, None, None] * key_query[None])

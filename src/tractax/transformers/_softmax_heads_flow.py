@@ -40,7 +40,7 @@ from ..core import (
 )
 from ..rules import GradientFlow, check_flow
 from ._softmax_heads import SoftmaxHeads, softmax_heads
-from ._softmax_heads_task import SoftmaxHeadsTask
+from ._softmax_heads_task import SoftmaxHeadsTask, check_heads
 
 
 class SoftmaxHeadsFlow(AbstractReducedFlow[SoftmaxHeads]):
@@ -150,11 +150,8 @@ class SoftmaxHeadsFlow(AbstractReducedFlow[SoftmaxHeads]):
 
 
 def _check(model: PyTree, task: PyTree) -> SoftmaxHeads:
-    """The heads, in the dtype that they come in, if the case is one of theory."""
-    if not isinstance(task, SoftmaxHeadsTask):
-        raise ValueError(f"`task` must be a SoftmaxHeadsTask; got {type(task).__name__}.")
-    if not isinstance(model, SoftmaxHeads):
-        raise ValueError(f"`model` must be SoftmaxHeads; got {type(model).__name__}. `softmax_heads` reads them off.")
+    """The heads, if the case is one of theory."""
+    model = check_heads(model, task)
     return SoftmaxHeads(check_finite("omega", model.omega), check_finite("mu", model.mu))
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..core import check_count, standard_normal
 from ._softmax_heads import SoftmaxHeads
-from ._softmax_heads_task import SoftmaxHeadsTask
+from ._softmax_heads_task import SoftmaxHeadsTask, check_heads
 
 # Draws whose attention is held in memory at a time.
 _CHUNK = 1024
@@ -47,7 +47,7 @@ def sampled_heads_risk(
 
     `ValueError` for another model or task, or too few samples.
     """
-    _check(model, task)
+    check_heads(model, task)
     samples = check_count("samples", samples, least=2)
     size, dtype = task.data.inputs, model.mu.dtype
     omega, noise = _scaled(model, task)
@@ -85,7 +85,7 @@ def two_example_risk(model: PyTree, task: PyTree) -> Float[Array, ""]:
 
     `ValueError` for another model or task, or another length.
     """
-    _check(model, task)
+    check_heads(model, task)
     if task.data.length != 2:
         raise ValueError(f"`task` must have prompts of two examples; got {task.data.length}.")
     size, dtype = task.data.inputs, model.mu.dtype
@@ -113,10 +113,3 @@ def _scaled(model: SoftmaxHeads, task: SoftmaxHeadsTask) -> tuple[Float[Array, "
     """The heads and the noise in units of the inputs' variance and of the power."""
     noise = task.data.noise_variance / task.power
     return task.variance.astype(model.mu.dtype) * model.omega, noise.astype(model.mu.dtype)
-
-
-def _check(model: PyTree, task: PyTree) -> None:
-    if not isinstance(task, SoftmaxHeadsTask):
-        raise ValueError(f"`task` must be a SoftmaxHeadsTask; got {type(task).__name__}.")
-    if not isinstance(model, SoftmaxHeads):
-        raise ValueError(f"`model` must be SoftmaxHeads; got {type(model).__name__}. `softmax_heads` reads them off.")

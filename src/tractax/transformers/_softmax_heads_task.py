@@ -100,7 +100,7 @@ class SoftmaxHeadsTask(AbstractTask):
     def opposite_heads(self, omega: ArrayLike) -> SoftmaxHeads:
         r"""Two heads $\pm\omega$ with the best $\mu$ for them, $\mu = \tilde\omega/(2\tilde\omega^2 + 2\kappa\sinh
         d\tilde\omega^2)$ each: near the infimum for a small $\omega > 0$."""
-        omega = check_positive("omega", omega).astype(self.power.dtype)
+        omega = check_positive("omega", omega, scalar=True).astype(self.power.dtype)
         scaled = self.variance * omega
         scatter = self.crowding * jnp.sinh(self.data.inputs * scaled**2)
         mu = scaled / (2 * scaled**2 + 2 * scatter)
@@ -119,6 +119,15 @@ class SoftmaxHeadsTask(AbstractTask):
 def _similarity(omega: Float[Array, " heads"], inputs: int) -> Float[Array, "heads heads"]:
     """$e^{d\\omega_h\\omega_k}$: how alike two heads attend."""
     return jnp.exp(inputs * omega[:, None] * omega[None, :])
+
+
+def check_heads(model: Any, task: Any) -> SoftmaxHeads:
+    """The model, if it is softmax heads and the task is theirs."""
+    if not isinstance(task, SoftmaxHeadsTask):
+        raise ValueError(f"`task` must be a SoftmaxHeadsTask; got {type(task).__name__}.")
+    if not isinstance(model, SoftmaxHeads):
+        raise ValueError(f"`model` must be SoftmaxHeads; got {type(model).__name__}. `softmax_heads` reads them off.")
+    return model
 
 
 def check_isotropic(data: Any) -> InContextRegression:

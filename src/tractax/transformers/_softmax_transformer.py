@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import standard_normal
-from ._initialise import check_sizes
+from ..core import check_sizes, standard_normal
 from ._stability_diagnostics import attention_logits, layer_norm
 
 

@@ -82,5 +82,5 @@ def z_loss(logits: Float[Array, "... classes"], coefficient: ArrayLike = 1e-4) -
 
     `ValueError` for a negative coefficient.
     """
-    coefficient = check_positive("coefficient", coefficient, zero=True).astype(logits.dtype)
+    coefficient = check_positive("coefficient", coefficient, zero=True, scalar=True).astype(logits.dtype)
     return coefficient * jax.nn.logsumexp(logits, axis=-1) ** 2

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..core import AbstractSolution
 from ..rules import GradientFlow
+from ..special import safe_sqrt
 from ._rank_one_tensor import RankOneTensor, RankOneTensorTask
 
 
@@ -67,10 +68,8 @@ def overlaps(model: RankOneTensor, task: RankOneTensorTask) -> TensorOverlaps:
     for factor, true in zip(model.factors, task.truth.factors, strict=True):
         unit = (true / jnp.linalg.norm(true)).astype(factor.dtype)
         overlap = factor @ unit
-        rest = jnp.sum((factor - overlap * unit) ** 2)
         along.append(overlap)
-        # No infinite slope where nothing is orthogonal.
-        across.append(jnp.where(rest == 0, 0.0, jnp.sqrt(jnp.where(rest == 0, 1.0, rest))))
+        across.append(safe_sqrt(jnp.sum((factor - overlap * unit) ** 2)))
     return TensorOverlaps(jnp.stack(along), jnp.stack(across))
 
 

@@ -40,11 +40,9 @@ class TiedBigram(eqx.Module):
     bias: Float[Array, "*times"]
 
     def __init__(self, embedding: ArrayLike, weight: ArrayLike, bias: ArrayLike = 0.0):
-        values = [check_finite(*pair) for pair in (("embedding", embedding), ("weight", weight), ("bias", bias))]
-        shapes = [x.shape for x in values]
-        if any(shapes):
-            raise ValueError(f"`embedding`, `weight` and `bias` must be scalars; got shapes {shapes}.")
-        self.embedding, self.weight, self.bias = (x.astype(values[0].dtype) for x in values)
+        self.embedding = check_finite("embedding", embedding, scalar=True)
+        self.weight = check_finite("weight", weight, scalar=True).astype(self.embedding.dtype)
+        self.bias = check_finite("bias", bias, scalar=True).astype(self.embedding.dtype)
 
     @property
     def slope(self) -> Float[Array, "*times"]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import check_matrix
+from ..core import check_matrix, check_sizes
 
 
 class TokenAttention(eqx.Module):
@@ -45,6 +45,7 @@ class TokenAttention(eqx.Module):
         - `tokens`, `outputs`, `last`: the sizes.
         - `dtype`: JAX's default of floating point if `None`.
         """
+        check_sizes(tokens=tokens, outputs=outputs, last=last)
         dtype = jnp.result_type(float) if dtype is None else dtype
         return TokenAttention(jnp.zeros((tokens, outputs), dtype), jnp.zeros((last, tokens), dtype))
 

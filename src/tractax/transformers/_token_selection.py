@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..analysis import MaxMargin, largest_margin
-from ..core import AbstractTask, check_matrix, require
+from ..core import AbstractTask, as_float_array, check_matrix, require
 from ._attention_pooling import AttentionPooling
 
 
@@ -29,7 +29,7 @@ class TokenSelection(AbstractTask):
     scores: Float[Array, "examples tokens"]
 
     def __init__(self, tokens: ArrayLike, scores: ArrayLike):
-        tokens, scores = jnp.asarray(tokens), jnp.asarray(scores)
+        tokens, scores = as_float_array("tokens", tokens), as_float_array("scores", scores)
         if tokens.ndim == 2 and scores.ndim == 1:
             tokens, scores = tokens[None], scores[None]
         self.tokens = check_matrix("tokens", tokens, (None, None, None))

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import check_times, integrate_flow
+from ..core import check_count, check_times, integrate_flow
 from ._scan_and_snap import ScanAndSnap
 from ._token_attention_flow import two_rates
 
@@ -71,8 +71,15 @@ def relative_gain(attention: Float[Array, "*times tokens"], token: int, other: i
     **Arguments:**
 
     - `attention`: $c$, tokens along the last axis.
-    - `token`, `other`: their numbers.
+    - `token`, `other`: their numbers, from 0.
+
+    **Raises:**
+
+    `ValueError` for tokens that there are not.
     """
+    for name, number in (("token", token), ("other", other)):
+        if check_count(name, number, least=0) >= attention.shape[-1]:
+            raise ValueError(f"`{name}` must be one of {attention.shape[-1]} tokens, from 0; got {number}.")
     return (attention[..., token] / attention[..., other]) ** 2 - 1
 
 

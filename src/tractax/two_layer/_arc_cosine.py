@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from ..special import safe_sqrt
+
 
 @jax.custom_jvp
 def arc_cosine(w: Float[ArrayLike, " in"], v: Float[ArrayLike, " in"]) -> Float[Array, ""]:
@@ -35,7 +37,7 @@ def arc_cosine(w: Float[ArrayLike, " in"], v: Float[ArrayLike, " in"]) -> Float[
     """
     w, v = jnp.asarray(w), jnp.asarray(v)
     across, angle = _across(w, v)
-    return (safe_norm(w) * across + (math.pi - angle) * (w @ v)) / (2 * math.pi)
+    return (safe_sqrt(w @ w) * across + (math.pi - angle) * (w @ v)) / (2 * math.pi)
 
 
 @arc_cosine.defjvp
@@ -62,14 +64,8 @@ def angle_between(w: Float[Array, " in"], v: Float[Array, " in"]) -> Float[Array
     return _across(w, v)[1]
 
 
-def safe_norm(x: Float[Array, " in"]) -> Float[Array, ""]:
-    """The length of a vector, with a derivative of zero at zero."""
-    square = x @ x
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
-
-
 def _direction(w: Array) -> Array:
-    length = safe_norm(w)
+    length = safe_sqrt(w @ w)
     return w / jnp.where(length == 0, 1.0, length)
 
 
@@ -77,7 +73,8 @@ def _across(w: Array, v: Array) -> tuple[Array, Array]:
     """The length of what v has across w, |v| sin θ, and the angle."""
     unit = _direction(w)
     along = v @ unit
-    across = safe_norm(v - along * unit)
+    rest = v - along * unit
+    across = safe_sqrt(rest @ rest)
     undefined = (across == 0) & (along == 0)
     angle = jnp.arctan2(jnp.where(undefined, 1.0, across), along)
     return across, angle

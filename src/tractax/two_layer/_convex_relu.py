@@ -141,7 +141,7 @@ class ConvexReLU(eqx.Module):
         """
         dtype = self.task.inputs.dtype
         default = 1e-8 if dtype == jnp.float64 else 1e-4
-        rtol = check_positive("rtol", default if rtol is None else rtol).astype(dtype)
+        rtol = check_positive("rtol", default if rtol is None else rtol, scalar=True).astype(dtype)
         max_steps = check_count("max_steps", max_steps)
         meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
         optimum, done = _solve(self, rtol, jnp.asarray(max_steps), meter)

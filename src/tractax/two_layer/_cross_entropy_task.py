@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..core import AbstractFiniteTask, check_matrix
+from ..core import AbstractFiniteTask, check_indices, check_matrix
 from ..special import log_stablemax
 from ._modular_network import check_modulus
 
@@ -37,7 +37,7 @@ class CrossEntropyTask(AbstractFiniteTask):
 
     def __init__(self, inputs: ArrayLike, labels: PyTree, probabilities: str = "softmax"):
         self.inputs = check_matrix("inputs", inputs)
-        self.labels = check_labels(labels)
+        self.labels = check_indices("labels", labels)
         if self.labels.shape[0] != self.inputs.shape[0]:
             raise ValueError(
                 f"`labels` must be as many as the {self.inputs.shape[0]} examples; got {self.labels.shape[0]}."
@@ -99,19 +99,6 @@ def residue_sums(p: int, probabilities: str = "softmax", *, dtype: Any = None) -
     x, y = np.divmod(np.arange(p * p), p)
     inputs = jnp.asarray(np.concatenate([np.eye(p)[x], np.eye(p)[y]], axis=1), dtype)
     return CrossEntropyTask(inputs, (x + y) % p, probabilities)
-
-
-def check_labels(labels: PyTree) -> Int[Array, " examples"]:
-    """The labels, if they are whole numbers from 0."""
-    try:
-        labels = np.asarray(labels)
-    except jax.errors.TracerArrayConversionError:
-        return jnp.asarray(labels)
-    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer) or np.min(labels) < 0:
-        raise ValueError(
-            f"`labels` must be whole numbers from 0, one for each example; got shape {labels.shape} of {labels.dtype}."
-        )
-    return jnp.asarray(labels)
 
 
 def _concrete_maximum(labels: Array) -> int | None:

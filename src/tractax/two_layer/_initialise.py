@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ..core import check_key, check_positive, standard_normal
+from ..core import check_count, check_key, check_positive, standard_normal
 from ._network import LeakyReLU, TwoLayerNetwork
 
 
@@ -24,11 +24,9 @@ def balanced_units(
 
     `ValueError` for a size below one or a scale that is not positive.
     """
-    for name, size in (("inputs", inputs), ("hidden", hidden)):
-        if size < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {size}.")
+    inputs, hidden = check_count("inputs", inputs), check_count("hidden", hidden)
     check_key(key)
-    scale = check_positive("scale", scale)
+    scale = check_positive("scale", scale, scalar=True)
     directions, signs = jax.random.split(key)
     first = scale / hidden**0.5 * standard_normal(directions, (hidden, inputs), scale.dtype)
     second = jnp.linalg.norm(first, axis=1) * jax.random.rademacher(signs, (hidden,), scale.dtype)

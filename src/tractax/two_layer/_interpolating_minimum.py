@@ -159,7 +159,7 @@ class InterpolatingMinimum(eqx.Module):
         mu = (
             self.least_alignment
             if alignment is None
-            else check_positive("alignment", alignment, zero=True).astype(self.gradients.dtype)
+            else check_positive("alignment", alignment, zero=True, scalar=True).astype(self.gradients.dtype)
         )
         strength = batch_noise(batch_size, self.gradients.shape[0], replace=replace) * mu
         return jnp.where(

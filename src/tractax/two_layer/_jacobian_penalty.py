@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ..analysis import jacobian_norm, projected_jacobian_norm
-from ..core import AbstractSampledTask, AbstractTask, check_matrix, check_positive
+from ..core import AbstractSampledTask, AbstractTask, check_count, check_matrix, check_positive
 
 
 class JacobianPenalty(AbstractSampledTask):
@@ -47,12 +47,10 @@ class JacobianPenalty(AbstractSampledTask):
     def __init__(self, task: PyTree, inputs: ArrayLike, strength: ArrayLike, *, projections: int | None = None):
         if not isinstance(task, AbstractTask):
             raise ValueError(f"`task` must be a task, a subclass of tx.AbstractTask; got {type(task).__name__}.")
-        if projections is not None and (isinstance(projections, bool) or projections < 1):
-            raise ValueError(f"`projections` must be a whole number of at least 1, or None; got {projections!r}.")
         self.task = task
         self.inputs = check_matrix("inputs", inputs)
-        self.strength = check_positive("strength", strength, zero=True).astype(self.inputs.dtype)
-        self.projections = projections
+        self.strength = check_positive("strength", strength, zero=True, scalar=True).astype(self.inputs.dtype)
+        self.projections = None if projections is None else check_count("projections", projections)
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The loss of the task, and the exact penalty."""
@@ -87,6 +85,6 @@ def shrunk_map(target: Float[ArrayLike, "out in"], strength: ArrayLike) -> Float
     - `strength`: $\lambda \ge 0$.
     """
     target = check_matrix("target", target)
-    strength = check_positive("strength", strength, zero=True).astype(target.dtype)
+    strength = check_positive("strength", strength, zero=True, scalar=True).astype(target.dtype)
     size = jnp.linalg.norm(target)
     return jnp.where(size > strength, 1 - strength / jnp.where(size > 0, size, 1.0), 0.0) * target

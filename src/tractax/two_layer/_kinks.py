@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..core import check_positive
+from ..core import check_finite, check_positive, require
 from ._network import LeakyReLU, TwoLayerNetwork
 
 
@@ -67,13 +67,15 @@ def count_kinks(
 
     **Raises:**
 
-    `ValueError` for another kind of network, or a negative distance or floor.
+    `ValueError` for another kind of network, ends that are not in order, or a negative distance or floor.
     """
     found = kinks(model)
     dtype = found.positions.dtype
-    apart = check_positive("apart", apart, zero=True).astype(dtype)
-    floor = check_positive("floor", floor, zero=True).astype(dtype)
-    lower, upper = (jnp.asarray(end).astype(dtype) for end in (lower, upper))
+    apart = check_positive("apart", apart, zero=True, scalar=True).astype(dtype)
+    floor = check_positive("floor", floor, zero=True, scalar=True).astype(dtype)
+    lower = check_finite("lower", lower, scalar=True).astype(dtype)
+    upper = check_finite("upper", upper, scalar=True).astype(dtype)
+    upper = require(upper, lower < upper, f"`lower` must be below `upper`; got {lower} and {upper}.")
     inside = (found.positions > lower) & (found.positions < upper)
     positions = jnp.where(inside, found.positions, upper + apart + 1)
     order = jnp.argsort(positions)

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, PyTree
 
-from ..core import check_count, check_key, check_positive, require
-from ._cross_entropy_task import check_labels
+from ..core import check_count, check_indices, check_key, check_positive, require
 
 
 def corrupt_labels(
@@ -31,10 +30,9 @@ def corrupt_labels(
 
     `ValueError` for labels that are no classes, a single class, a fraction outside of [0, 1], or no key.
     """
-    labels = check_labels(labels)
     classes = check_count("classes", classes, least=2)
-    labels = require(labels, jnp.max(labels) < classes, f"`labels` must be below the {classes} classes.")
-    fraction = check_positive("fraction", fraction, zero=True)
+    labels = check_indices("labels", labels, below=classes)
+    fraction = check_positive("fraction", fraction, zero=True, scalar=True)
     fraction = require(fraction, fraction <= 1, f"`fraction` must be at most 1; got {fraction}.")
     check_key(key)
     examples = labels.shape[0]

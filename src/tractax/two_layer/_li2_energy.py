@@ -172,7 +172,5 @@ def feature_gradient(features: ArrayLike, targets: ArrayLike, penalty: ArrayLike
 def _centred(features: Any, targets: Any, penalty: Any) -> tuple[Array, Array, Array]:
     features = check_matrix("features", features)
     targets = check_matrix("targets", targets, (features.shape[0], None)).astype(features.dtype)
-    penalty = check_positive("penalty", penalty).astype(features.dtype)
-    if penalty.ndim != 0:
-        raise ValueError(f"`penalty` must be one number; got shape {penalty.shape}.")
+    penalty = check_positive("penalty", penalty, scalar=True).astype(features.dtype)
     return features - jnp.mean(features, axis=0)[None], targets - jnp.mean(targets, axis=0)[None], penalty

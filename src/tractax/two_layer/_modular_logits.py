@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import Assumption, as_float_array, check_count, check_finite, enforce, relative_norm, tolerance_for
+from ..core import Assumption, check_count, check_finite, check_key, enforce, relative_norm, tolerance_for
 from ._modular_modes import ModularModes, modular_modes
 from ._modular_network import ModularNetwork, SeparateModularNetwork, check_modulus, same_function
 
@@ -57,9 +57,7 @@ def phase_locked_network(
     """
     p, neurons = check_modulus(p, odd=True), check_count("neurons", neurons)
     alpha, beta = (_per_frequency(name, x, p) for name, x in (("embedding", embedding), ("readout", readout)))
-    phase = check_finite("phase", phase)
-    if phase.ndim != 0:
-        raise ValueError(f"`phase` must be one number; got shape {phase.shape}.")
+    phase = check_finite("phase", phase, scalar=True)
     phases = phase.astype(alpha.dtype) + jnp.arange(neurons, dtype=alpha.dtype) * (2 * jnp.pi / neurons)
     angles = _angles(p, alpha.dtype)[:, None, :]
     waves = jnp.cos(angles + phases[None, :, None]), jnp.cos(angles + 2 * phases[None, :, None])
@@ -179,7 +177,7 @@ def gromov_network(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> SeparateM
     return _gromov(p, frequencies, jnp.tile(phases, (1, (p - 1) // 2)))
 
 
-def random_gromov_network(p: ArrayLike, neurons: ArrayLike, *, key: PRNGKeyArray) -> SeparateModularNetwork:
+def random_gromov_network(p: ArrayLike, neurons: ArrayLike, *, key: PRNGKeyArray | None) -> SeparateModularNetwork:
     """The same with random phases, and frequencies in turn: right with enough neurons.
 
     **Arguments:**
@@ -189,6 +187,7 @@ def random_gromov_network(p: ArrayLike, neurons: ArrayLike, *, key: PRNGKeyArray
     - `key`: for the phases.
     """
     p, neurons = check_modulus(p, odd=True), check_count("neurons", neurons)
+    check_key(key)
     phases = jax.random.uniform(key, (2, neurons), maxval=2 * jnp.pi)
     return _gromov(p, jnp.arange(neurons) % ((p - 1) // 2), phases)
 
@@ -226,7 +225,7 @@ def _combine(of_difference: Float[Array, "frequencies p"], waves: Float[Array, "
 
 
 def _per_frequency(name: str, value: ArrayLike, p: int) -> Float[Array, " frequencies"]:
-    value = check_finite(name, as_float_array(name, value))
+    value = check_finite(name, value)
     if value.shape not in ((), ((p - 1) // 2,)):
         raise ValueError(f"`{name}` must be one number or have shape ({(p - 1) // 2},); got {value.shape}.")
     return jnp.broadcast_to(value, ((p - 1) // 2,))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import check_count, check_matrix, check_positive, require, standard_normal
+from ..core import check_count, check_key, check_matrix, check_positive, standard_normal
 
 
 class AbstractModularNetwork(eqx.Module):
@@ -147,7 +147,7 @@ class SeparateModularNetwork(AbstractModularNetwork):
 
 
 def gaussian_modular_network(
-    p: ArrayLike, neurons: ArrayLike, *, scale: ArrayLike, key: PRNGKeyArray, activation: PyTree = jnp.square
+    p: ArrayLike, neurons: ArrayLike, *, scale: ArrayLike, key: PRNGKeyArray | None, activation: PyTree = jnp.square
 ) -> ModularNetwork:
     """Independent normal weights.
 
@@ -159,10 +159,9 @@ def gaussian_modular_network(
     - `key`: for the draw.
     - `activation`: as in `ModularNetwork`.
     """
-    check_modulus(p)
-    check_count("neurons", neurons)
-    scale = check_positive("scale", scale)
-    scale = require(scale, scale.ndim == 0, f"`scale` must be one number; got shape {scale.shape}.")
+    p, neurons = check_modulus(p), check_count("neurons", neurons)
+    check_key(key)
+    scale = check_positive("scale", scale, scalar=True)
     embedding, readout = scale * standard_normal(key, (2, neurons, p), scale.dtype)
     return ModularNetwork(embedding, readout, activation)
 

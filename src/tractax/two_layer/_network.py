@@ -21,7 +21,7 @@ class LeakyReLU(eqx.Module):
     slope: float = eqx.field(static=True)
 
     def __init__(self, slope: PyTree = 0.0):
-        if not isinstance(slope, int | float) or not math.isfinite(slope):
+        if isinstance(slope, bool) or not isinstance(slope, int | float) or not math.isfinite(slope):
             raise ValueError(f"`slope` must be a finite Python number; got {slope!r}.")
         self.slope = float(slope)
 

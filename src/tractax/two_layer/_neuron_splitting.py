@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..core import check_matrix, check_positive, concrete, require
+from ..core import check_count, check_matrix, check_positive, concrete, require
 from ._base import check_network
 from ._network import TwoLayerNetwork
 
@@ -39,7 +39,8 @@ def split_unit(model: PyTree, unit: int, shares: PyTree) -> TwoLayerNetwork:
     """
     model = check_network(model, "split_unit")
     hidden = model.sizes[1]
-    if not 0 <= unit < hidden:
+    unit = check_count("unit", unit, least=0)
+    if unit >= hidden:
         raise ValueError(f"`unit` must be one of the {hidden} hidden units, from 0; got {unit}.")
     shares = check_positive("shares", check_matrix("shares", shares, (None,))).astype(model.first.dtype)
     total = jnp.sum(shares**2)
@@ -62,8 +63,7 @@ def add_silent_units(model: PyTree, units: int = 1) -> TwoLayerNetwork:
     `ValueError` for another kind of network or a number of units below one.
     """
     model = check_network(model, "add_silent_units")
-    if units < 1:
-        raise ValueError(f"`units` must be at least 1; got {units}.")
+    units = check_count("units", units)
     n_in, _, n_out = model.sizes
     dtype = model.first.dtype
     first = jnp.concatenate([model.first, jnp.zeros((units, n_in), dtype)])
@@ -71,7 +71,7 @@ def add_silent_units(model: PyTree, units: int = 1) -> TwoLayerNetwork:
     return TwoLayerNetwork(first, second, model.activation)
 
 
-def merge_units(model: PyTree, *, angle: float = 1e-6) -> TwoLayerNetwork:
+def merge_units(model: PyTree, *, angle: ArrayLike = 1e-6) -> TwoLayerNetwork:
     r"""The narrowest network with the same function and training: parallel units as one, units that are zero left out.
 
     The merged unit has $\lVert w\rVert^2$ and $\lVert a\rVert^2$ of its parts together. Not for `jax.jit`, since the
@@ -114,7 +114,7 @@ def effective_width(model: PyTree, *, angle: ArrayLike = 1e-2, floor: ArrayLike 
     `ValueError` for another kind of network or negative thresholds.
     """
     model = check_network(model, "effective_width")
-    floor = check_positive("floor", floor, zero=True).astype(model.first.dtype)
+    floor = check_positive("floor", floor, zero=True, scalar=True).astype(model.first.dtype)
     _, group = _groups(model, angle)
     weight = jnp.linalg.norm(model.first, axis=1) * jnp.linalg.norm(model.second, axis=0)
     hidden = jnp.arange(weight.shape[0])
@@ -124,7 +124,7 @@ def effective_width(model: PyTree, *, angle: ArrayLike = 1e-2, floor: ArrayLike 
 
 def _groups(model: TwoLayerNetwork, angle: ArrayLike) -> tuple[Float[Array, "hidden all"], Int[Array, " hidden"]]:
     """(w, a) of every unit, and the heaviest unit that each is parallel to; -1 for units that are zero."""
-    angle = check_positive("angle", angle, zero=True).astype(model.first.dtype)
+    angle = check_positive("angle", angle, zero=True, scalar=True).astype(model.first.dtype)
     units = jnp.concatenate([model.first, model.second.T], axis=1)
     norms = jnp.linalg.norm(units, axis=1)
     unit = units / jnp.where(norms == 0, 1.0, norms)[:, None]

@@ -110,7 +110,7 @@ class OrthogonalReLUFlow(AbstractReducedFlow[Fields]):
         start = _fields(task, model)
         if check:
             start = enforce(start, cls.__name__, cls.assumptions(model, task, rule))
-        t1 = check_positive("t1", t1).astype(start.readout.dtype)
+        t1 = check_positive("t1", t1, scalar=True).astype(start.readout.dtype)
         controller = _controller(start)
         # When units fall silent depends on the weights, but what follows is smooth in these times.
         fixed = jax.lax.stop_gradient((start, task, rule, t1))

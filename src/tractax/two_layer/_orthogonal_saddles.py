@@ -120,6 +120,6 @@ class OrthogonalSaddles(eqx.Module):
 
     def leading_times(self, scale: ArrayLike) -> Float[Array, "2"]:
         r"""$\ln(1/\lambda)\,\tau/D_\pm$, the leading order of the times for the scale $\lambda$ of the weights."""
-        scale = check_positive("scale", scale).astype(self.rates.dtype)
+        scale = check_positive("scale", scale, scalar=True).astype(self.rates.dtype)
         nothing = self.rates == 0
         return jnp.where(nothing, jnp.inf, -jnp.log(scale) / jnp.where(nothing, 1.0, self.rates))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
-from ..special import weierstrass_half_period, weierstrass_root, weierstrass_root_inverse
+from ..special import safe_sqrt, weierstrass_half_period, weierstrass_root, weierstrass_root_inverse
 
 
 class PhaseOrbit(eqx.Module):
@@ -87,8 +87,8 @@ class PhaseOrbit(eqx.Module):
         xi = jnp.where(falls, -xi, xi)
         square = xi**2
         climb = 2 * xi * jnp.sqrt(b + square * (a + square))
-        embedding = self.scale * _root(self.least_embedding + 2 * square)
-        readout = self.scale * _root(self.least_readout**2 + square)
+        embedding = self.scale * safe_sqrt(self.least_embedding + 2 * square)
+        readout = self.scale * safe_sqrt(self.least_readout**2 + square)
         undefined = (climb == 0) & (self.torsion == 0)
         angle = jnp.arctan2(jnp.where(undefined, 0.0, self.torsion), jnp.where(undefined, 1.0, climb))
         return embedding, readout, angle
@@ -111,8 +111,3 @@ def _least_readout(imbalance: Array, size: Array) -> Array:
     beta = jax.lax.fori_loop(0, 8, lambda _, beta: newton(beta, c, i), beta)
     # Once more, for the derivative.
     return newton(jax.lax.stop_gradient(beta), imbalance, size)
-
-
-def _root(x: Array) -> Array:
-    """The square root, with slope zero at zero."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)

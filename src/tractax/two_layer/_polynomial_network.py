@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import check_finite, check_key, check_matrix, check_positive, standard_normal
+from ..core import check_count, check_finite, check_key, check_matrix, check_positive, standard_normal
 
 
 class QuadraticPolynomial(eqx.Module):
@@ -71,11 +71,8 @@ class PolynomialNetwork(eqx.Module):
 
     def __init__(self, first: PyTree, output_scale: ArrayLike, curvature: ArrayLike):
         self.first = check_matrix("first", first)
-        scale, curvature = check_positive("output_scale", output_scale), check_finite("curvature", curvature)
-        for name, number in (("output_scale", scale), ("curvature", curvature)):
-            if number.ndim != 0:
-                raise ValueError(f"`{name}` must be one number; got shape {number.shape}.")
-        self.output_scale, self.curvature = scale.astype(self.first.dtype), curvature.astype(self.first.dtype)
+        self.output_scale = check_positive("output_scale", output_scale, scalar=True).astype(self.first.dtype)
+        self.curvature = check_finite("curvature", curvature, scalar=True).astype(self.first.dtype)
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, "1"]:
         """The output for one input."""
@@ -112,8 +109,6 @@ def gaussian_polynomial_network(
 
     `ValueError` for a size below one, or what `PolynomialNetwork` refuses.
     """
-    for name, size in (("inputs", inputs), ("hidden", hidden)):
-        if size < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {size}.")
+    inputs, hidden = check_count("inputs", inputs), check_count("hidden", hidden)
     check_key(key)
     return PolynomialNetwork(standard_normal(key, (hidden, inputs)), output_scale, curvature)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, check_key, check_matrix, standard_normal
+from ..core import AbstractTask, check_count, check_key, check_matrix, standard_normal
 from ._polynomial_network import PolynomialNetwork, QuadraticPolynomial
 
 
@@ -49,8 +49,7 @@ class PolynomialTask(AbstractTask):
         - `key`: for the inputs.
         """
         check_key(key)
-        if examples < 1:
-            raise ValueError(f"`examples` must be at least 1; got {examples}.")
+        examples = check_count("examples", examples)
         size, dtype = target.linear.shape[0], target.linear.dtype
         return cls(target, standard_normal(key, (examples, size), dtype) / size**0.5)
 

@@ -27,7 +27,8 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractReducedFlow, AbstractRule, Assumption, FlowPath, Kind, enforce, integrate_flow, require
 from ..rules import GradientFlow, check_flow, no_weight_decay
-from ._arc_cosine import angle_between, safe_norm
+from ..special import safe_sqrt
+from ._arc_cosine import angle_between
 from ._gaussian_relu_task import GaussianReLUTask, check_student
 from ._network import TwoLayerNetwork
 
@@ -153,7 +154,7 @@ class ReLUUnitFlow(AbstractReducedFlow[PolarUnit]):
 
 def _polar(model: TwoLayerNetwork, task: GaussianReLUTask) -> PolarUnit:
     w, teacher = model.first[0], task.teacher.first[0]
-    return PolarUnit(safe_norm(w), angle_between(teacher, w), model.second[0, 0])
+    return PolarUnit(safe_sqrt(w @ w), angle_between(teacher, w), model.second[0, 0])
 
 
 def _rates(rule: GradientFlow, like: Array) -> tuple[Array, Array]:

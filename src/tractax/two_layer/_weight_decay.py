@@ -31,10 +31,7 @@ class WeightDecayTask(AbstractTask):
     def __init__(self, inputs: ArrayLike, targets: ArrayLike, decay: ArrayLike):
         self.inputs = check_matrix("inputs", inputs)
         self.targets = check_matrix("targets", targets, (self.inputs.shape[0],)).astype(self.inputs.dtype)
-        decay = check_positive("decay", decay).astype(self.inputs.dtype)
-        if decay.ndim != 0:
-            raise ValueError(f"`decay` must be one number; got shape {decay.shape}.")
-        self.decay = decay
+        self.decay = check_positive("decay", decay, scalar=True).astype(self.inputs.dtype)
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """Half the squared error, summed over the examples, and the penalty of the weights."""

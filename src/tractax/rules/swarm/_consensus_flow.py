@@ -10,6 +10,7 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ...core import AbstractFlowRule, Objective, check_positive
+from ...special import safe_sqrt
 from ..noise._brownian_motion import brownian_motion
 
 
@@ -85,8 +86,7 @@ class ConsensusFlow(AbstractFlowRule[PyTree]):
         del t
         offsets = self._offsets(params, objective)
         squares = [jnp.sum(x**2, axis=tuple(range(1, x.ndim))) for x in jax.tree.leaves(offsets)]
-        square = sum(squares[1:], squares[0])
-        distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+        distance = safe_sqrt(sum(squares[1:], squares[0]))
 
         def scale(x: Array) -> Array:
             size = noise_scale.astype(x.dtype) * distance.astype(x.dtype)

@@ -2,11 +2,8 @@
 
 from typing import Any, ClassVar
 
-import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ...analysis import Scaling, scaling
@@ -22,8 +19,8 @@ from ...rules import (
     strongly_convex_momentum,
 )
 from ...training import train
-from ...two_layer import TwoLayerNetwork
 from .._system import AbstractSystem, Citation, Exponent
+from ._small_cases import flat, tanh_network, tight
 
 _TIME = 2.0
 _ROOTS = (0.2, 0.1, 0.05, 0.025)
@@ -40,22 +37,11 @@ class AcceleratedFlowSystem(AbstractSystem):
     citation: ClassVar[Citation] = Citation("Shi, Du, Jordan, Su", 2018, "1810.08907")
     claim: ClassVar[Exponent] = Exponent(2.0, "exponent in √s, Nesterov's flow of high resolution")
 
-    def network(self) -> tuple[TwoLayerNetwork, RegressionTask]:
-        """A network of three hidden units and its data."""
-        first = jnp.asarray([[0.9, -0.4], [-0.3, 0.8], [0.5, 0.6]])
-        model = TwoLayerNetwork(first, jnp.asarray([0.7, -0.9, 0.4]), "tanh", bias=jnp.asarray([0.1, -0.2, 0.3]))
-        inputs = jnp.asarray([[1.0, 0.5], [-0.7, 1.2], [0.4, -1.1], [-1.3, -0.6]])
-        return model, RegressionTask(inputs, jnp.asarray([1.2, -0.8, 0.5, -1.0]))
-
     def drift(self, steps: AbstractRule, flow: AbstractFlowRule) -> Float[Array, ""]:
         """The distance between the parameters of steps and of a flow at a fixed time."""
-        model, task = self.network()
-        tight = {
-            "solver": diffrax.Tsit5(),
-            "stepsize_controller": diffrax.PIDController(rtol=1e-10, atol=1e-13),
-        }
-        stepped = train(model, task, steps, [_TIME], observe=_flat).observed[0]
-        flowed = train(model, task, flow, [_TIME], observe=_flat, **tight).observed[0]
+        model, task = tanh_network()
+        stepped = train(model, task, steps, [_TIME], observe=flat).observed[0]
+        flowed = train(model, task, flow, [_TIME], observe=flat, **tight(flow)).observed[0]
         return jnp.linalg.norm(stepped - flowed)
 
     def measure(self) -> Scaling:
@@ -113,7 +99,3 @@ def _methods() -> dict[str, Any]:
         return HeavyBall(h**2, beta), HeavyBallFlow(h**2, beta, order)
 
     return {"Nesterov, growing momentum": growing, "Nesterov, constant momentum": constant, "heavy ball": heavy}
-
-
-def _flat(model: TwoLayerNetwork) -> Array:
-    return ravel_pytree(eqx.filter(model, eqx.is_inexact_array))[0]

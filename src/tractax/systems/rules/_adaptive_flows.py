@@ -4,7 +4,6 @@ import functools
 import itertools
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,13 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ...analysis import Scaling, scaling
-from ...core import AbstractFlowRule, AbstractRule, Kind
+from ...core import AbstractRule, Kind
 from ...deep_linear import RegressionTask
 from ...rules import AdamFlow, GradientDescent, GradientFlow, ModifiedFlow, ReshuffledFlow, momentum_start
 from ...training import train
 from ...two_layer import TwoLayerNetwork
 from .._system import AbstractSystem, Citation, Exponent
-from ._modified_flow import ModifiedFlowSystem, flat
+from ._small_cases import flat, tanh_network, tight
 
 _TIME, _MOMENTUM = 1.0, 0.5
 _RATES = (0.02, 0.01, 0.005, 0.0025, 0.00125)
@@ -37,13 +36,9 @@ class AdamFlowSystem(AbstractSystem):
 
     def end(self, rule: AbstractRule, time: Any, start: TwoLayerNetwork | None = None) -> Float[Array, " parameters"]:
         """The parameters at one time."""
-        model, task = ModifiedFlowSystem().network()
-        options = {}
-        if isinstance(rule, AbstractFlowRule):
-            controller = diffrax.PIDController(rtol=1e-10, atol=1e-13)
-            options = {"solver": diffrax.Tsit5(), "stepsize_controller": controller}
+        model, task = tanh_network()
         start = model if start is None else start
-        return train(start, task, rule, jnp.asarray([time]), observe=flat, **options).observed[0]
+        return train(start, task, rule, jnp.asarray([time]), observe=flat, **tight(rule)).observed[0]
 
     def adam(self, rate: float, order: int) -> Float[Array, ""]:
         """The distance of Adam from its flow."""
@@ -57,12 +52,12 @@ class AdamFlowSystem(AbstractSystem):
         steps = self.end(descent, _TIME)
         if order == 1:
             return jnp.linalg.norm(steps - self.end(GradientFlow(), _TIME))
-        start = momentum_start(*ModifiedFlowSystem().network(), rate, _MOMENTUM)
+        start = momentum_start(*tanh_network(), rate, _MOMENTUM)
         return jnp.linalg.norm(steps - self.end(ModifiedFlow.from_momentum(rate, _MOMENTUM), _TIME, start))
 
     def epoch(self, rate: float, order: int) -> Float[Array, ""]:
         """The distance of the end of an epoch of four batches, averaged over all orders, from its flow."""
-        model, task = ModifiedFlowSystem().network()
+        model, task = tanh_network()
         batches = jnp.arange(4)[:, None]
         orders = jnp.asarray(list(itertools.permutations(range(4))))
         mean = jnp.mean(_epochs(model, task, batches, orders, jnp.asarray(rate)), axis=0)

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core import Kind, Objective
-from ...deep_linear import RegressionTask
 from ...rules import LionKFlow, LionState, SmoothAbsolute
-from ...two_layer import TwoLayerNetwork
 from .._system import AbstractSystem, Citation, Tolerance
+from ._small_cases import tanh_network
 
 
 class LionKSystem(AbstractSystem):
@@ -29,16 +28,9 @@ class LionKSystem(AbstractSystem):
         """Some flow with all its terms."""
         return LionKFlow(SmoothAbsolute(0.1), momentum_decay=0.5, lookahead=0.4, weight_decay=0.3)
 
-    def network(self) -> tuple[TwoLayerNetwork, RegressionTask]:
-        """A network of three hidden units and its data."""
-        first = jnp.asarray([[0.9, -0.4], [-0.3, 0.8], [0.5, 0.6]])
-        model = TwoLayerNetwork(first, jnp.asarray([0.7, -0.9, 0.4]), "tanh", bias=jnp.asarray([0.1, -0.2, 0.3]))
-        inputs = jnp.asarray([[1.0, 0.5], [-0.7, 1.2], [0.4, -1.1], [-1.3, -0.6]])
-        return model, RegressionTask(inputs, jnp.asarray([1.2, -0.8, 0.5, -1.0]))
-
     def path(self, ts: Float[Array, " times"]) -> dict[str, Float[Array, " times"]]:
         """The loss, $H$, its dissipation, and the derivative of $H$ along the flow, found automatically."""
-        model, task = self.network()
+        model, task = tanh_network()
         params, static = eqx.partition(model, eqx.is_inexact_array)
         flow = self.flow()
 

@@ -2,18 +2,15 @@
 
 from typing import Any, ClassVar
 
-import diffrax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ...analysis import Scaling, scaling
 from ...core import AbstractFlowRule, AbstractRule, Kind
-from ...deep_linear import RegressionTask
 from ...rules import GradientDescent, ModifiedFlow, PrincipalFlow
 from ...training import train
-from ...two_layer import TwoLayerNetwork
 from .._system import AbstractSystem, Citation, Exponent
+from ._small_cases import flat, tanh_network, tight
 
 _TIME = 2.0
 _RATES = (0.2, 0.1, 0.05, 0.025)
@@ -29,21 +26,10 @@ class ModifiedFlowSystem(AbstractSystem):
     citation: ClassVar[Citation] = Citation("Barrett, Dherin", 2021, "2009.11162")
     claim: ClassVar[Exponent] = Exponent(3.0, "exponent in the learning rate, flow of order 3")
 
-    def network(self) -> tuple[TwoLayerNetwork, RegressionTask]:
-        """A network of three hidden units and its data."""
-        first = jnp.asarray([[0.9, -0.4], [-0.3, 0.8], [0.5, 0.6]])
-        model = TwoLayerNetwork(first, jnp.asarray([0.7, -0.9, 0.4]), "tanh", bias=jnp.asarray([0.1, -0.2, 0.3]))
-        inputs = jnp.asarray([[1.0, 0.5], [-0.7, 1.2], [0.4, -1.1], [-1.3, -0.6]])
-        return model, RegressionTask(inputs, jnp.asarray([1.2, -0.8, 0.5, -1.0]))
-
     def parameters(self, rule: AbstractRule, ts: Float[Array, " times"]) -> Float[Array, "times parameters"]:
         """The parameters along the way; flows integrated far more tightly than they differ from descent."""
-        model, task = self.network()
-        options = {}
-        if isinstance(rule, AbstractFlowRule):
-            controller = diffrax.PIDController(rtol=1e-10, atol=1e-13)
-            options = {"solver": diffrax.Tsit5(), "stepsize_controller": controller}
-        return train(model, task, rule, ts, observe=flat, **options).observed
+        model, task = tanh_network()
+        return train(model, task, rule, ts, observe=flat, **tight(rule)).observed
 
     def drift(self, flow: AbstractFlowRule, rate: Any, ts: Float[Array, " times"]) -> Float[Array, " times"]:
         """The distance of the parameters from those of descent."""
@@ -83,7 +69,3 @@ class ModifiedFlowSystem(AbstractSystem):
         along.set_ylim(top=0.5)
         along.legend(fontsize=8, ncols=2, loc="upper right")
         against.legend(fontsize=8, loc="lower right")
-
-
-def flat(model: TwoLayerNetwork) -> Array:
-    return ravel_pytree((model.first, model.second, model.bias))[0]

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from ...analysis import compare
 from ...core import AbstractFlowRule, AbstractRule, Kind
-from ...deep_linear import DeepLinear, RegressionTask
 from ...rules import GradientDescent, ModifiedFlow, PrincipalFlow, QuadraticDescent
 from ...training import train
 from .._system import AbstractSystem, Citation, Tolerance
+from ._small_cases import single_layer
 
 
 class QuadraticDescentSystem(AbstractSystem):
@@ -25,15 +25,9 @@ class QuadraticDescentSystem(AbstractSystem):
     citation: ClassVar[Citation] = Citation("Rosca, Wu, Qin, Dherin", 2023, "2302.01952")
     claim: ClassVar[Tolerance] = Tolerance(1e-8)
 
-    def regression(self) -> tuple[DeepLinear, RegressionTask]:
-        """A single layer and data whose covariance is not diagonal."""
-        inputs = jnp.asarray([[1.5, 0.4], [-0.6, 1.1], [0.9, -0.7]])
-        targets = jnp.asarray([[1.0], [-0.5], [0.3]])
-        return DeepLinear((jnp.asarray([[-1.0, 0.8]]),)), RegressionTask(inputs, targets)
-
     def error(self, rule: AbstractRule, ts: Float[Array, " times"]) -> Float[Array, ""]:
         """The largest relative error of the modes and the loss."""
-        model, task = self.regression()
+        model, task = single_layer()
         solution = QuadraticDescent.from_model(model, task, rule)
         options = {}
         if isinstance(rule, AbstractFlowRule):
@@ -52,7 +46,7 @@ class QuadraticDescentSystem(AbstractSystem):
         """The stiffest mode at three learning rates: steps, modified flows and the real part of the principal flow."""
         import matplotlib
 
-        model, task = self.regression()
+        model, task = single_layer()
         curvature = QuadraticDescent.from_model(model, task, GradientDescent(1.0)).curvatures[-1]
         colours = matplotlib.colormaps["viridis"]([0.0, 0.35, 0.7])
         panels = figure.subplots(1, 3)

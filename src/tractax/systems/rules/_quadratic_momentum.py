@@ -21,6 +21,7 @@ from ...rules import (
 )
 from ...training import train
 from .._system import AbstractSystem, Citation, Tolerance
+from ._small_cases import single_layer
 
 _SMOOTHNESS, _CONVEXITY = 25.0, 1.0
 
@@ -35,15 +36,9 @@ class QuadraticMomentumSystem(AbstractSystem):
     citation: ClassVar[Citation] = Citation("Lessard, Recht, Packard", 2016, "1408.3595")
     claim: ClassVar[Tolerance] = Tolerance(1e-8)
 
-    def regression(self) -> tuple[DeepLinear, RegressionTask]:
-        """A single layer and data whose covariance is not diagonal."""
-        inputs = jnp.asarray([[1.5, 0.4], [-0.6, 1.1], [0.9, -0.7]])
-        targets = jnp.asarray([[1.0], [-0.5], [0.3]])
-        return DeepLinear((jnp.asarray([[-1.0, 0.8]]),)), RegressionTask(inputs, targets)
-
     def error(self, rule: AbstractRule) -> Float[Array, ""]:
         """The largest relative error of the modes and the loss."""
-        model, task = self.regression()
+        model, task = single_layer()
         if isinstance(rule, HeavyBall | Nesterov | TripleMomentum):
             solution = QuadraticMomentum.from_model(model, task, rule)
             ts = rule.time_per_step * jnp.arange(0.0, 60.0, 3.0)

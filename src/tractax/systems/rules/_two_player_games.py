@@ -2,17 +2,16 @@
 
 from typing import Any, ClassVar
 
-import diffrax
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ...analysis import Scaling, compare, scaling
-from ...core import AbstractFlowRule, AbstractRule, Kind
+from ...core import Kind
 from ...rules import AbstractGame, BilinearDescent, BilinearGame, GameDescent, GameFlow, Players
 from ...training import train
 from .._system import AbstractSystem, Citation, Exponent, Tolerance
+from ._small_cases import flat, tight
 
 _CITATION = Citation("Rosca, Wu, Dherin, Barrett", 2021, "2105.13922")
 _TIME, _RATES = 2.0, (0.1, 0.05, 0.025, 0.0125)
@@ -36,7 +35,7 @@ class BilinearGameSystem(AbstractSystem):
         for alternating in (False, True):
             for rule in (GameDescent(h, rates, alternating=alternating), GameFlow(h, rates, alternating=alternating)):
                 solution = BilinearDescent.from_model(players, game, rule)
-                run = train(players, game, rule, h * jnp.arange(31.0), observe=solution.reduce, **_tight(rule))
+                run = train(players, game, rule, h * jnp.arange(31.0), observe=solution.reduce, **tight(rule))
                 errors.append(compare(solution, run).worst)
         return jnp.max(jnp.stack(errors))
 
@@ -77,7 +76,7 @@ class TwoPlayerGamesSystem(AbstractSystem):
         answered = alternating if answered is None else answered
         rules = GameDescent(rate, alternating=alternating), GameFlow(rate, alternating=answered, order=order)
         start = Players(jnp.asarray([0.5, -0.3]), jnp.asarray([0.8]))
-        ends = [train(start, _Curved(), rule, [_TIME], observe=_flat, **_tight(rule)).observed[0] for rule in rules]
+        ends = [train(start, _Curved(), rule, [_TIME], observe=flat, **tight(rule)).observed[0] for rule in rules]
         return jnp.linalg.norm(ends[0] - ends[1])
 
     def measure(self) -> Scaling:
@@ -110,14 +109,3 @@ class _Curved(AbstractGame):
     def losses(self, model: Players) -> tuple[Float[Array, ""], Float[Array, ""]]:
         (x, y), (z,) = model.first, model.second
         return x**4 / 4 + x * y * z + jnp.cos(y) - 0.3 * x, z**2 / 2 - x * y * z + z**4 / 20
-
-
-def _flat(model: Players) -> Array:
-    return ravel_pytree(model)[0]
-
-
-def _tight(rule: AbstractRule) -> dict[str, Any]:
-    """Options of `train` that integrate flows far more tightly than anything they are compared with."""
-    if not isinstance(rule, AbstractFlowRule):
-        return {}
-    return {"solver": diffrax.Tsit5(), "stepsize_controller": diffrax.PIDController(rtol=1e-10, atol=1e-13)}
