@@ -68,9 +68,12 @@ def look(x: Array) -> Any:
         return x
 
 
-def check_finite(name: str, x: Any) -> Array:
-    """`x` as a float array without NaN or infinity, or an error naming `name`."""
-    return _require_finite(name, as_float_array(name, x))
+def check_finite(name: str, x: Any, *, scalar: bool = False) -> Array:
+    """`x` as a float array without NaN or infinity (of one number with `scalar=True`), or an error naming `name`."""
+    x = as_float_array(name, x)
+    if scalar and x.ndim != 0:
+        raise ValueError(f"`{name}` must be one number; got shape {x.shape}.")
+    return _require_finite(name, x)
 
 
 def _require_finite(name: str, x: Array) -> Array:
@@ -89,17 +92,17 @@ def check_matrix(name: str, x: Any, shape: tuple[int | None, ...] = (None, None)
     return _require_finite(name, x)
 
 
-def check_positive(name: str, x: Any, *, zero: bool = False) -> Array:
-    """`x` as a finite float array above zero (or not below it with `zero=True`), or an error naming `name`."""
-    x = check_finite(name, x)
+def check_positive(name: str, x: Any, *, zero: bool = False, scalar: bool = False) -> Array:
+    """As `check_finite`, and above zero (or not below it with `zero=True`)."""
+    x = check_finite(name, x, scalar=scalar)
     bound = "non-negative" if zero else "positive"
     seen = look(x)
     return require(x, (seen >= 0 if zero else seen > 0).all(), f"`{name}` must be {bound}; got {_show(seen)}.")
 
 
 def check_fraction(name: str, x: Any, *, zero: bool = True) -> Array:
-    """`x` as a float array of at least zero (above it with `zero=False`) and below one: a momentum, a decay rate."""
-    x = check_positive(name, x, zero=zero)
+    """`x` as one number of at least zero (above it with `zero=False`) and below one: a momentum, a decay rate."""
+    x = check_positive(name, x, zero=zero, scalar=True)
     seen = look(x)
     return require(x, (seen < 1).all(), f"`{name}` must lie below 1; got {_show(seen)}.")
 
@@ -139,7 +142,7 @@ def check_times(name: str, ts: Any, dtype: Any = None) -> Array:
 def check_key(key: Any) -> None:
     """A PRNG key must have been passed."""
     if key is None:
-        raise ValueError("`key` must be a JAX PRNG key for a random rule; got None. Pass `key=jax.random.key(0)`.")
+        raise ValueError("`key` must be a JAX PRNG key; got None. Pass `key=jax.random.key(0)`.")
 
 
 def _show(x: Any) -> str:
