@@ -61,6 +61,15 @@ def test_the_flow_conserves_norms(rescale):
     assert float(task.loss(run.model)) < float(task.loss(model)) - 0.1
 
 
+def test_arrays_of_zeros_stay_zero():
+    model, task = case()
+    model = TwoLayerNetwork(model.first, model.second, "tanh", bias=jnp.zeros(4))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    velocity = OrthogonalFlow().vector_field(0.0, params, tx.Objective(task, static))
+    np.testing.assert_array_equal(velocity.bias, jnp.zeros(4))
+    assert jnp.any(velocity.first != 0) and jnp.any(velocity.second != 0)
+
+
 def test_steps_add_squares():
     model, task = case()
     gradient = eqx.filter_jit(eqx.filter_grad(task.loss))(model)

@@ -199,6 +199,13 @@ def test_noise_of_the_diffusion_is_that_of_batches():
 
     gradients = jax.vmap(gradient)(jnp.arange(3))
     np.testing.assert_allclose(columns.T @ columns, 0.2 / 2 * np.cov(gradients.T, bias=True), rtol=1e-12, atol=1e-15)
+    # Paths have the precision of the parameters, data may have a higher one.
+    low = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+    with jax.numpy_dtype_promotion("standard"):
+        operator = SGDFlow(0.2, 3, 2).diffusion(0.0, low, tx.Objective(task, static))
+        first = ravel_pytree(operator.mv(jnp.asarray([1.0, 0.0, 0.0], jnp.float32)))[0]
+    assert first.dtype == jnp.float32
+    np.testing.assert_allclose(first, columns[0], rtol=1e-4)
 
 
 @pytest.mark.slow

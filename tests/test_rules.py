@@ -90,6 +90,10 @@ def test_the_same_objects_go_to_diffrax_by_hand():
         (lambda: tx.GradientFlow(rates=jnp.asarray([1.0, -1.0])), "`rates` must be non-negative"),
         (lambda: tx.GradientDescent(0.0), "`learning_rate` must be positive; got 0.0"),
         (lambda: tx.GradientDescent(jnp.nan), "`learning_rate` must be finite"),
+        (lambda: tx.GradientDescent(jnp.ones(2)), r"`learning_rate` must be one number; got shape \(2,\)"),
+        (lambda: tx.GradientFlow(jnp.ones(2)), r"`time_constant` must be one number; got shape \(2,\)"),
+        (lambda: tx.GradientFlow(weight_decay=jnp.ones(2)), r"`weight_decay` must be one number; got shape \(2,\)"),
+        (lambda: tx.rules.HeavyBall(0.1, jnp.zeros(2)), r"`momentum` must be one number; got shape \(2,\)"),
         (lambda: tx.GradientDescent(0.1, time_per_step=-1.0), "`time_per_step` must be positive"),
         (lambda: tx.GradientDescent(0.1, batch_size=0), "`batch_size` must be a whole number of at least 1"),
     ],
@@ -107,6 +111,7 @@ def test_refuses_other_types():
         build(rule, 0.1, "sgd")
     with pytest.raises(ValueError, match=r"`batch_size` must be a whole number.*got 2.5"):
         build(rule, 0.1, batch_size=2.5)
+    assert tx.rules.ScheduledDescent(jnp.ones(2), batch_size=np.int64(3)).batch_size == 3
 
 
 def test_scale_by_fan_in():

@@ -176,6 +176,20 @@ def test_float32(rule):
     np.testing.assert_allclose(trajectory.observed, tx.train(MODEL, TASK, rule, [0.0, 1.0, 2.0]).observed, rtol=1e-3)
 
 
+@pytest.mark.parametrize("rule", [FLOW, pytest.param(DESCENT, marks=pytest.mark.slow)])
+def test_arrays_of_two_precisions_keep_them(rule):
+    first, second = MODEL.weights
+    model = DeepLinear((first.astype(jnp.float32), second))
+
+    def run(time):
+        return tx.train(model, TASK, rule, time[None])
+
+    with jax.numpy_dtype_promotion("standard"):
+        together = tx.ensemble(run, jnp.asarray([0.5, 2.0]), method="vmap")
+    assert [w.dtype for w in together.model.weights] == [jnp.float32, jnp.float64]
+    np.testing.assert_allclose(together.observed[1], tx.train(MODEL, TASK, rule, [2.0]).observed, rtol=1e-5)
+
+
 def test_trajectory_is_a_path():
     ts = jnp.asarray([0.5, 1.0, 2.0])
     trajectory = tx.train(MODEL, TASK, FLOW, ts, observe={"loss": TASK.loss, "text": lambda model: "W"})

@@ -163,6 +163,8 @@ def test_refuses_what_is_no_model_task_or_rule():
     train = inspect.unwrap(tx.train)
     with pytest.raises(ValueError, match="`model` must contain floating-point arrays"):
         train(eqx.nn.Identity(), TASK, FLOW, [1.0])
+    with pytest.raises(ValueError, match="`model` must contain real arrays to train; it has complex ones"):
+        train(eqx.nn.Linear(2, 2, dtype=jnp.complex128, key=jax.random.key(0)), TASK, FLOW, [1.0])
     with pytest.raises(ValueError, match=r"`task` must be a task, .* got ndarray"):
         train(MODEL, np.eye(2), FLOW, [1.0])
     for rule in (OtherRule(), tx.GradientFlow, "descent"):

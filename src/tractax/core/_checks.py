@@ -101,8 +101,8 @@ def check_positive(name: str, x: Any, *, zero: bool = False, scalar: bool = Fals
 
 
 def check_fraction(name: str, x: Any, *, zero: bool = True) -> Array:
-    """`x` as a float array of at least zero (above it with `zero=False`) and below one: a momentum, a decay rate."""
-    x = check_positive(name, x, zero=zero)
+    """`x` as one number of at least zero (above it with `zero=False`) and below one: a momentum, a decay rate."""
+    x = check_positive(name, x, zero=zero, scalar=True)
     seen = look(x)
     return require(x, (seen < 1).all(), f"`{name}` must lie below 1; got {_show(seen)}.")
 

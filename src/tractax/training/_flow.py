@@ -5,6 +5,7 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
@@ -48,8 +49,10 @@ def solve(
     options: dict[str, Any],
 ) -> tuple[Trajectory, FlowSolution]:
     """From a time and a state on: the trajectory, and the integration behind it."""
-    t0, state = start
+    t0, given = start
     t0 = jnp.asarray(t0, ts.dtype)
+    # Integrators know states of one precision only, the highest one of the model.
+    state = jax.tree.map(lambda x: x.astype(ts.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, given)
     arrays_of, static = split(observer(observe), t0, state, rule.params(state), objective)
 
     def record(t: Any, state: PyTree, args: Objective) -> PyTree:
@@ -68,6 +71,7 @@ def solve(
     )
     # Only in an ensemble failures are masked, and runs likely to be batched.
     solution = side_by_side(problem) if on_failure == "mask" else problem.solve()
+    solution = eqx.tree_at(lambda s: s.last, solution, jax.tree.map(lambda x, y: x.astype(y.dtype), solution.last, given))
     last = rule.params(solution.last)
     # The default controller leaves the last time unreached where the steps that it needs vanish.
     given_up = (solution.result == diffrax.RESULTS.successful) & ~solution.reached

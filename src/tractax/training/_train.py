@@ -53,7 +53,7 @@ def train(
 
     **Arguments:**
 
-    - `model`: an Equinox module; its floating-point arrays are trained.
+    - `model`: an Equinox module; its floating-point arrays are trained. They must be real.
     - `task`: where the error comes from.
     - `rule`: a flow rule (`tx.GradientFlow`), integrated by diffrax, or a step rule (`tx.GradientDescent`), iterated.
     - `ts`: the times to record at, shape `(times,)`, non-negative and increasing, in units of flow time. A step rule
@@ -87,6 +87,9 @@ def train(
         raise ValueError(f"`task` must be a task, a subclass of tx.AbstractTask; got {type(task).__name__}.")
     if not leaves:
         raise ValueError("`model` must contain floating-point arrays to train; it has none.")
+    if any(jnp.iscomplexobj(leaf) for leaf in leaves):
+        # Their gradients are conjugate to the direction of ascent.
+        raise ValueError("`model` must contain real arrays to train; it has complex ones.")
     ts = check_times("ts", ts, jnp.finfo(jnp.result_type(*leaves)).dtype)
     note_state(sum(leaf.size for leaf in leaves))
     # In an ensemble one failure must not stop the others.

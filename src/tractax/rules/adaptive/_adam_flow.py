@@ -68,10 +68,10 @@ class AdamFlow(AbstractParameterFlow):
         order: PyTree = 2,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.b1 = check_fraction("b1", b1)
         self.b2 = check_fraction("b2", b2)
-        self.eps_root = check_positive("eps_root", eps_root)
+        self.eps_root = check_positive("eps_root", eps_root, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.order = check_order(order, 2)
 

@@ -37,8 +37,8 @@ def scalar_rmsprop(
 
     `ValueError` for a learning rate that is not positive, a decay outside $(0, 1)$ or a negative initial value.
     """
-    eta, beta = check_positive("learning_rate", learning_rate), check_fraction("decay", decay, zero=False)
-    start = check_positive("initial", initial, zero=True)
+    eta, beta = check_positive("learning_rate", learning_rate, scalar=True), check_fraction("decay", decay, zero=False)
+    start = check_positive("initial", initial, zero=True, scalar=True)
 
     def init(params: PyTree) -> ScalarRMSPropState:
         return ScalarRMSPropState(start.astype(jnp.result_type(*jax.tree.leaves(params))))

@@ -4,16 +4,12 @@ from collections.abc import Callable
 
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ...core import AbstractFiniteTask, AbstractSampledTask, Objective, check_key
+from ...core import AbstractFiniteTask, AbstractSampledTask, Objective, check_count, check_key
 
 
 def check_batch_size(batch_size: PyTree) -> int | None:
     """A number of examples, or `None` for the full loss."""
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(
-            f"`batch_size` must be a whole number of at least 1, or None for the full loss; got {batch_size!r}."
-        )
-    return batch_size
+    return None if batch_size is None else check_count("batch_size", batch_size)
 
 
 def loss_seen(objective: Objective, batch_size: int | None, key: PRNGKeyArray | None) -> Callable[[PyTree], Array]:

@@ -65,9 +65,7 @@ class TokenTask(AbstractTask):
     probability: Float[Array, ""]
 
     def __init__(self, probability: ArrayLike):
-        p = check_positive("probability", probability, zero=True)
-        if p.ndim != 0:
-            raise ValueError(f"`probability` must be one number; got shape {p.shape}.")
+        p = check_positive("probability", probability, zero=True, scalar=True)
         self.probability = require(p, p <= 1, "`probability` must not exceed 1.")
 
     def loss(self, model: PyTree) -> Float[Array, ""]:

@@ -98,7 +98,7 @@ def _norm(tree: PyTree) -> Array:
 
 
 def _check(power: ArrayLike, maximum: ArrayLike) -> tuple[Array, Array]:
-    return check_positive("power", power, zero=True), check_positive("maximum", maximum)
+    return check_positive("power", power, zero=True, scalar=True), check_positive("maximum", maximum, scalar=True)
 
 
 def _missing() -> NoReturn:

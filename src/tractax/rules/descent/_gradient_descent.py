@@ -62,9 +62,9 @@ class GradientDescent(AbstractStepRule[optax.OptState]):
                 f"optax.adam; got {optimiser!r}."
             )
         batch_size = check_batch_size(batch_size)
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         step = learning_rate if time_per_step is None else time_per_step
-        self.time_per_step = check_positive("time_per_step", step)
+        self.time_per_step = check_positive("time_per_step", step, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.optimiser = optimiser
         self.batch_size = batch_size

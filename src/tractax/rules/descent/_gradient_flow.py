@@ -11,7 +11,7 @@ from ._weight_decay import check_decay
 
 
 def _as_positive(x: Any) -> Array:
-    return check_positive("time_constant", x)
+    return check_positive("time_constant", x, scalar=True)
 
 
 def _as_rates(x: Any) -> Array | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ...core import AbstractParameterFlow, AbstractTask, Objective, check_fraction, check_positive
@@ -53,7 +54,7 @@ class ModifiedFlow(AbstractParameterFlow):
     order: int = eqx.field(static=True)
 
     def __init__(self, learning_rate: ArrayLike, order: PyTree = 2, weight_decay: ArrayLike = 0.0):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.order = check_order(order, _HIGHEST)
         self.weight_decay = check_decay(weight_decay)
 
@@ -81,7 +82,7 @@ class ModifiedFlow(AbstractParameterFlow):
         `ValueError` for numbers out of these ranges.
         """
         beta = check_fraction("momentum", momentum)
-        rate = check_positive("learning_rate", learning_rate)
+        rate = check_positive("learning_rate", learning_rate, scalar=True)
         return cls(rate * ((1 + beta) / (1 - beta) ** 2).astype(rate.dtype))
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
@@ -122,7 +123,7 @@ def momentum_start(model: PyTree, task: AbstractTask, learning_rate: ArrayLike, 
     `ValueError` for numbers out of these ranges.
     """
     beta = check_fraction("momentum", momentum)
-    rate = check_positive("learning_rate", learning_rate)
+    rate = check_positive("learning_rate", learning_rate, scalar=True)
     lag = rate * (beta / (1 - beta) ** 2).astype(rate.dtype)
     params, static = eqx.partition(model, eqx.is_inexact_array)
     gradient = Objective(task, static).gradient(params)
@@ -131,9 +132,9 @@ def momentum_start(model: PyTree, task: AbstractTask, learning_rate: ArrayLike, 
 
 def check_order(order: PyTree, highest: int) -> int:
     """The order of a flow, if it is a whole number from 1 to the highest one."""
-    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= highest:
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or not 1 <= order <= highest:
         raise ValueError(f"`order` must be a whole number from 1 to {highest}; got {order!r}.")
-    return order
+    return int(order)
 
 
 def _corrections(field: Any, params: PyTree, order: int) -> list[PyTree]:

@@ -68,8 +68,8 @@ class NarrowingValley(AbstractRiver):
         if not callable(curvature):
             raise ValueError(f"`curvature` must be a function of the position along the river; got {curvature!r}.")
         self.curvature = curvature
-        self.descent = check_finite("descent", descent)
-        self.noise = check_positive("noise", noise, zero=True)
+        self.descent = check_finite("descent", descent, scalar=True)
+        self.noise = check_positive("noise", noise, zero=True, scalar=True)
 
     def curvature_at(self, y: Float[Array, ""]) -> Float[Array, ""]:
         """$h(y)$."""

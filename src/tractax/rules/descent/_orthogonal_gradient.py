@@ -71,7 +71,7 @@ def perp_grad(*, rescale: bool = False) -> optax.GradientTransformation:
 class OrthogonalFlow(AbstractParameterFlow):
     r"""$\tau\,\dot w = -g_\perp$ for every parameter array: gradient flow on a product of spheres.
 
-    It has no weight decay, whose gradient lies along $w$.
+    It has no weight decay, whose gradient lies along $w$. Arrays that are zero stay so, on a sphere of radius zero.
 
     **Arguments:**
 
@@ -88,14 +88,18 @@ class OrthogonalFlow(AbstractParameterFlow):
     rescale: bool = eqx.field(static=True)
 
     def __init__(self, time_constant: ArrayLike = 1.0, *, rescale: bool = False):
-        self.time_constant = check_positive("time_constant", time_constant)
+        self.time_constant = check_positive("time_constant", time_constant, scalar=True)
         self.rescale = rescale
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""
         del t
         gradient = orthogonal_gradient(objective.gradient(params), params, rescale=self.rescale)
-        return jax.tree.map(lambda g: -g / self.time_constant.astype(g.dtype), gradient)
+
+        def velocity(w: Array, g: Array) -> Array:
+            return jnp.where(jnp.any(w != 0), -g / self.time_constant.astype(g.dtype), 0.0)
+
+        return jax.tree.map(velocity, params, gradient)
 
 
 def array_norms(model: PyTree) -> Float[Array, " arrays"]:

@@ -57,7 +57,7 @@ class PrincipalFlow(AbstractParameterFlow):
     weight_decay: Float[Array, ""]
 
     def __init__(self, learning_rate: ArrayLike, *, weight_decay: ArrayLike = 0.0):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.weight_decay = check_decay(weight_decay)
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:

@@ -44,7 +44,7 @@ class RadiusLimit(AbstractStepRule[Any]):
             raise ValueError(f"`rule` must be a step rule, such as tx.GradientDescent; got {type(rule).__name__}.")
         self.rule = rule
         self.logits = logits
-        self.fraction = check_positive("fraction", fraction)
+        self.fraction = check_positive("fraction", fraction, scalar=True)
 
     @property
     def time_per_step(self) -> Float[Array, ""]:

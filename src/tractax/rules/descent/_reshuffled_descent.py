@@ -49,7 +49,7 @@ class ReshuffledDescent(AbstractStepRule[tuple[Int[Array, " batches"], Int[Array
     batches: PyTree
 
     def __init__(self, learning_rate: ArrayLike, batches: PyTree, *, weight_decay: ArrayLike = 0.0):
-        self.time_per_step = check_positive("learning_rate", learning_rate)
+        self.time_per_step = check_positive("learning_rate", learning_rate, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.batches = _check_batches(batches)
 
@@ -110,7 +110,7 @@ class ReshuffledFlow(AbstractParameterFlow):
     order: int = eqx.field(static=True)
 
     def __init__(self, learning_rate: ArrayLike, batches: PyTree, order: PyTree = 2, *, weight_decay: ArrayLike = 0.0):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.batches = _check_batches(batches)
         self.order = check_order(order, 2)

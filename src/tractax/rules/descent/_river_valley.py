@@ -63,7 +63,7 @@ class RiverPoint(eqx.Module):
     y: Float[Array, "*times"]
 
     def __init__(self, x: ArrayLike, y: ArrayLike):
-        self.x, self.y = _number("x", check_finite("x", x)), _number("y", check_finite("y", y))
+        self.x, self.y = check_finite("x", x, scalar=True), check_finite("y", y, scalar=True)
 
 
 class AbstractRiver(AbstractSampledTask):
@@ -116,9 +116,9 @@ class RiverValley(AbstractRiver):
     noise: Float[Array, ""]
 
     def __init__(self, curvature: ArrayLike, descent: ArrayLike, noise: ArrayLike):
-        self.curvature = _number("curvature", check_positive("curvature", curvature))
-        self.descent = _number("descent", check_finite("descent", descent))
-        self.noise = _number("noise", check_positive("noise", noise, zero=True))
+        self.curvature = check_positive("curvature", curvature, scalar=True)
+        self.descent = check_finite("descent", descent, scalar=True)
+        self.noise = check_positive("noise", noise, zero=True, scalar=True)
 
     def curvature_at(self, y: Float[Array, ""]) -> Float[Array, ""]:
         """The same everywhere."""
@@ -241,7 +241,7 @@ def stationary_spread(task: RiverValley, rate: ArrayLike, batch_size: int = 1) -
 
     `ValueError` for a rate that is not positive, or of $\eta h\ge2$.
     """
-    eta, h = check_positive("rate", rate), task.curvature
+    eta, h = check_positive("rate", rate, scalar=True), task.curvature
     eta = require(eta, eta * h < 2, "`rate` must be below 2 / curvature; the spread grows without bound otherwise.")
     return settled_spread(eta, h, task.noise**2 / batch_size)
 
@@ -271,7 +271,7 @@ def optimal_decay(rate: ArrayLike, curvature: ArrayLike, steps: int) -> Float[Ar
 
     `ValueError` for a rate or curvature that is not positive, or fewer steps than one.
     """
-    eta, h = _number("rate", check_positive("rate", rate)), _number("curvature", check_positive("curvature", curvature))
+    eta, h = check_positive("rate", rate, scalar=True), check_positive("curvature", curvature, scalar=True)
     steps = check_count("steps", steps)
     return eta / (2 + jnp.arange(steps, dtype=eta.dtype) * eta * h.astype(eta.dtype))
 
@@ -307,12 +307,6 @@ def warmup_stable_decay(
 def noise_power(task: AbstractRiver, rule: ScheduledDescent, dtype: Any) -> Array:
     """The variance of the gradient across the valley; without batches there is none."""
     return task.noise.astype(dtype) ** 2 / rule.batch_size if rule.batch_size else jnp.zeros((), dtype)
-
-
-def _number(name: str, x: Array) -> Array:
-    if x.ndim != 0:
-        raise ValueError(f"`{name}` must be one number; got shape {x.shape}.")
-    return x
 
 
 def river_case(

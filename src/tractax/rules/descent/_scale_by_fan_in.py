@@ -42,7 +42,7 @@ def scale_by_fan_in(hidden: Callable[[PyTree], Any], base_fan_in: ArrayLike = 1.
 
     `ValueError` for a `base_fan_in` that is not positive, or, once it is used, if `hidden` chooses anything but matrices.
     """
-    base = check_positive("base_fan_in", base_fan_in)
+    base = check_positive("base_fan_in", base_fan_in, scalar=True)
 
     def scaled(update: Any) -> Array:
         if not eqx.is_inexact_array(update) or update.ndim < 2:

@@ -108,7 +108,7 @@ def cross_entropy_coefficients(
     z, a = check_matrix("logits", logits, (None,)), as_float_array("slopes", slopes)
     a = check_matrix("slopes", a, z.shape).astype(z.dtype)
     order = check_count("order", order, least=0)
-    scale = check_positive("scale", scale).astype(z.dtype)
+    scale = check_positive("scale", scale, scalar=True).astype(z.dtype)
     loss = jax.nn.logsumexp(z) - z[label]
     if order == 0:
         return loss[None]

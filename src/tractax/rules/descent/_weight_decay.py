@@ -19,7 +19,7 @@ _Rule = TypeVar("_Rule", bound=_HasDecay)
 
 def check_decay(weight_decay: Any) -> Array:
     r"""$\gamma$, if it is not negative."""
-    return check_positive("weight_decay", weight_decay, zero=True)
+    return check_positive("weight_decay", weight_decay, zero=True, scalar=True)
 
 
 def no_weight_decay(rule: _HasDecay) -> Assumption:

@@ -111,7 +111,7 @@ class CentralFlow(AbstractParameterFlow):
         iterations: PyTree = 32,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.eigenvalues = check_count("eigenvalues", eigenvalues)
         self.weight_decay = check_decay(weight_decay)
         self.iterations = check_count("iterations", iterations)
@@ -190,9 +190,9 @@ class RMSPropCentralFlow(AbstractFlowRule[RMSPropState]):
         iterations: PyTree = 32,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.decay = check_fraction("decay", decay, zero=False)
-        self.initial = check_positive("initial", initial)
+        self.initial = check_positive("initial", initial, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.iterations = check_count("iterations", iterations)
 

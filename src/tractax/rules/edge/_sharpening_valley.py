@@ -61,7 +61,7 @@ class ValleyPoint(eqx.Module):
     z: Float[Array, "*times"]
 
     def __init__(self, x: ArrayLike, y: ArrayLike, z: ArrayLike):
-        self.x, self.y, self.z = (_number(name, number) for name, number in (("x", x), ("y", y), ("z", z)))
+        self.x, self.y, self.z = (check_finite(n, number, scalar=True) for n, number in (("x", x), ("y", y), ("z", z)))
 
 
 class SharpeningValley(AbstractTask):
@@ -84,7 +84,7 @@ class SharpeningValley(AbstractTask):
 
     def __init__(self, slope: ArrayLike, stiffness: ArrayLike, centre: ArrayLike):
         numbers = (("slope", slope), ("stiffness", stiffness), ("centre", centre))
-        self.slope, self.stiffness, self.centre = (check_positive(n, _number(n, x)) for n, x in numbers)
+        self.slope, self.stiffness, self.centre = (check_positive(n, x, scalar=True) for n, x in numbers)
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The loss of a `ValleyPoint`."""
@@ -201,13 +201,6 @@ class SharpeningValleyFlow(AbstractSolution[ValleyFloor]):
 
     def _floor(self, z: Array) -> ValleyFloor:
         return ValleyFloor(2 / self.learning_rate - z**2, z)
-
-
-def _number(name: str, x: Any) -> Array:
-    x = check_finite(name, x)
-    if x.ndim != 0:
-        raise ValueError(f"`{name}` must be one number; got shape {x.shape}.")
-    return x
 
 
 def _case(model: Any, task: Any, rule: Any) -> tuple[ValleyPoint, SharpeningValley, CentralFlow]:

@@ -77,10 +77,12 @@ class EquilibriumPropagation(AbstractParameterFlow):
         weight_decay: ArrayLike = 0.0,
     ):
         points = check_count("points", points)
-        self.nudge = check_positive("nudge", nudge)
+        self.nudge = check_positive("nudge", nudge, scalar=True)
         self.points = points
-        self.homeostasis = None if homeostasis is None else check_positive("homeostasis", homeostasis, zero=True)
-        self.time_constant = check_positive("time_constant", time_constant)
+        self.homeostasis = (
+            None if homeostasis is None else check_positive("homeostasis", homeostasis, zero=True, scalar=True)
+        )
+        self.time_constant = check_positive("time_constant", time_constant, scalar=True)
         self.weight_decay = check_decay(weight_decay)
 
     def responses(

@@ -64,7 +64,7 @@ class HomeostasisTask(AbstractTask):
 
     def __init__(self, inputs: PyTree, strength: ArrayLike = 1.0):
         self.inputs = check_matrix("inputs", inputs)
-        self.strength = check_positive("strength", strength, zero=True)
+        self.strength = check_positive("strength", strength, zero=True, scalar=True)
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The loss of an equilibrium network."""

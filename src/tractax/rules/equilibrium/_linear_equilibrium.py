@@ -85,7 +85,7 @@ class LinearEquilibrium(eqx.Module):
 
     def estimate(self, nudge: ArrayLike, points: int) -> Float[Array, "examples units"]:
         r"""$\hat d$, what `EquilibriumPropagation(nudge, points)` finds in place of $d$; beyond `radius` nonsense too."""
-        radius = check_positive("nudge", nudge).astype(self.loop.dtype)
+        radius = check_positive("nudge", nudge, scalar=True).astype(self.loop.dtype)
         power = jnp.linalg.matrix_power(-radius * self.loop, points)
         identity = jnp.eye(self.loop.shape[0], dtype=self.loop.dtype)
         return jnp.linalg.solve(identity - power, self.residuals.T).T @ self.gains.T

@@ -36,7 +36,7 @@ class CurlDescent(AbstractParameterFlow):
         if not isinstance(signs, list | tuple):
             raise ValueError(f"`signs` must be a tuple of one array for each trainable array; got {signs!r}.")
         self.signs = tuple(_check_signs(sign) for sign in signs)
-        self.time_constant = check_positive("time_constant", time_constant)
+        self.time_constant = check_positive("time_constant", time_constant, scalar=True)
         self.weight_decay = check_decay(weight_decay)
 
     def init(self, params: PyTree) -> PyTree:

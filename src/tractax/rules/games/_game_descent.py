@@ -57,7 +57,7 @@ class GameDescent(AbstractStepRule[None]):
         alternating: bool = False,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.time_per_step = check_positive("learning_rate", learning_rate)
+        self.time_per_step = check_positive("learning_rate", learning_rate, scalar=True)
         self.rates = _check_rates(rates)
         self.weight_decay = check_decay(weight_decay)
         self.alternating = alternating
@@ -117,7 +117,7 @@ class GameFlow(AbstractFlowRule[PyTree]):
         order: PyTree = 2,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.rates = _check_rates(rates)
         self.weight_decay = check_decay(weight_decay)
         self.alternating = alternating
@@ -196,4 +196,5 @@ def _check_players(params: PyTree) -> None:
 def _check_rates(rates: PyTree) -> tuple[Array, Array]:
     if not isinstance(rates, list | tuple) or len(rates) != 2:
         raise ValueError(f"`rates` must be two numbers, one for each player; got {rates!r}.")
-    return check_positive("rates", rates[0], zero=True), check_positive("rates", rates[1], zero=True)
+    first, second = (check_positive("rates", rate, zero=True, scalar=True) for rate in rates)
+    return first, second

@@ -41,7 +41,7 @@ class MirrorDescent(AbstractStepRule[None]):
         batch_size: PyTree = None,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.potential = check_potential(potential)
         self.batch_size = check_batch_size(batch_size)

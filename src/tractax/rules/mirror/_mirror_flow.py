@@ -35,7 +35,7 @@ class MirrorFlow(AbstractParameterFlow):
 
     def __init__(self, potential: PyTree, time_constant: ArrayLike = 1.0, *, weight_decay: ArrayLike = 0.0):
         self.potential = check_potential(potential)
-        self.time_constant = check_positive("time_constant", time_constant)
+        self.time_constant = check_positive("time_constant", time_constant, scalar=True)
         self.weight_decay = check_decay(weight_decay)
 
     def init(self, params: PyTree) -> PyTree:

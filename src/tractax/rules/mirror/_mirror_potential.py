@@ -66,7 +66,7 @@ class HyperbolicEntropy(AbstractMirrorPotential):
     scale: Float[Array, ""]
 
     def __init__(self, scale: ArrayLike = 1.0):
-        self.scale = check_positive("scale", scale)
+        self.scale = check_positive("scale", scale, scalar=True)
 
     def dual(self, w: Float[Array, "..."]) -> Float[Array, "..."]:
         r"""$\mathrm{arsinh}(w/s)$."""

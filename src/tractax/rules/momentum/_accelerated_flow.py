@@ -135,9 +135,9 @@ class HeavyBallFlow(AbstractAcceleratedFlow):
         first_step: ArrayLike = 1.0,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.momentum = check_fraction("momentum", momentum)
-        self.first_step = check_positive("first_step", first_step, zero=True)
+        self.first_step = check_positive("first_step", first_step, zero=True, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.order = check_order(order, 2)
 
@@ -188,7 +188,7 @@ class NesterovFlow(AbstractAcceleratedFlow):
         friction: ArrayLike = 3.0,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.momentum = None if momentum is None else check_fraction("momentum", momentum)
         self.friction = check_friction(friction)
         self.weight_decay = check_decay(weight_decay)

@@ -80,7 +80,7 @@ class Huber(AbstractConvexFunction):
     width: Float[Array, ""]
 
     def __init__(self, width: ArrayLike):
-        self.width = check_positive("width", width)
+        self.width = check_positive("width", width, scalar=True)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """$K(x)$."""
@@ -103,7 +103,7 @@ class SmoothAbsolute(AbstractConvexFunction):
     width: Float[Array, ""]
 
     def __init__(self, width: ArrayLike):
-        self.width = check_positive("width", width)
+        self.width = check_positive("width", width, scalar=True)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """$K(x)$."""
@@ -129,7 +129,7 @@ class LogCosh(AbstractConvexFunction):
     width: Float[Array, ""]
 
     def __init__(self, width: ArrayLike):
-        self.width = check_positive("width", width)
+        self.width = check_positive("width", width, scalar=True)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """$K(x)$."""
@@ -156,7 +156,7 @@ class DeadZone(AbstractConvexFunction):
     width: Float[Array, ""]
 
     def __init__(self, width: ArrayLike):
-        self.width = check_positive("width", width)
+        self.width = check_positive("width", width, scalar=True)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """$K(x)$."""
@@ -186,7 +186,7 @@ class Power(AbstractConvexFunction):
     exponent: Float[Array, ""]
 
     def __init__(self, exponent: ArrayLike):
-        p = check_positive("exponent", exponent)
+        p = check_positive("exponent", exponent, scalar=True)
         self.exponent = require(p, jnp.all(p > 1), "`exponent` must be above 1.")
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, ""]:

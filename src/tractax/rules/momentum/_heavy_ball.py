@@ -52,9 +52,9 @@ class HeavyBall(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         weight_decay: ArrayLike = 0.0,
         time_per_step: ArrayLike | None = None,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.momentum = check_fraction("momentum", momentum)
-        self.first_step = check_positive("first_step", first_step, zero=True)
+        self.first_step = check_positive("first_step", first_step, zero=True, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.time_per_step = root_step(self.learning_rate, time_per_step)
 
@@ -119,12 +119,14 @@ def strongly_convex_momentum(learning_rate: ArrayLike, convexity: ArrayLike) -> 
 
 def check_curvatures(smoothness: ArrayLike, convexity: ArrayLike) -> tuple[Array, Array]:
     """The largest and the smallest curvature, if they are positive and in order."""
-    largest = check_positive("smoothness", smoothness)
-    smallest = check_positive("convexity", convexity).astype(largest.dtype)
+    largest = check_positive("smoothness", smoothness, scalar=True)
+    smallest = check_positive("convexity", convexity, scalar=True).astype(largest.dtype)
     message = "`convexity` must be at most `smoothness`."
     return largest, require(smallest, jnp.all(smallest <= largest), message)
 
 
 def root_step(learning_rate: Float[Array, ""], time_per_step: ArrayLike | None) -> Float[Array, ""]:
     """The time of a step, by default the root of the learning rate."""
-    return jnp.sqrt(learning_rate) if time_per_step is None else check_positive("time_per_step", time_per_step)
+    if time_per_step is None:
+        return jnp.sqrt(learning_rate)
+    return check_positive("time_per_step", time_per_step, scalar=True)

@@ -32,8 +32,8 @@ class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
     weight_decay: Float[Array, ""]
 
     def __init__(self, mass: ArrayLike, friction: ArrayLike = 1.0, weight_decay: ArrayLike = 0.0):
-        self.mass = check_positive("mass", mass)
-        self.friction = check_positive("friction", friction, zero=True)
+        self.mass = check_positive("mass", mass, scalar=True)
+        self.friction = check_positive("friction", friction, zero=True, scalar=True)
         self.weight_decay = check_decay(weight_decay)
 
     @classmethod
@@ -59,7 +59,7 @@ class InertialFlow(AbstractFlowRule[tuple[PyTree, PyTree]]):
 
         `ValueError` for numbers out of these ranges.
         """
-        eta = check_positive("learning_rate", learning_rate)
+        eta = check_positive("learning_rate", learning_rate, scalar=True)
         beta = check_fraction("momentum", momentum).astype(eta.dtype)
         return cls(eta * (1 + beta) / 2, 1 - beta, weight_decay)
 

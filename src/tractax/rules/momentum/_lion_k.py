@@ -67,7 +67,7 @@ class LionK(AbstractStepRule[PyTree]):
         b2: ArrayLike = 0.99,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.function = _check_function(function)
         self.b1, self.b2 = check_fraction("b1", b1), check_fraction("b2", b2)
         self.weight_decay = check_decay(weight_decay)
@@ -161,9 +161,9 @@ class LionKFlow(AbstractFlowRule[LionState]):
         weight_decay: ArrayLike = 0.0,
     ):
         self.function = _check_function(function)
-        self.gradient_rate = check_positive("gradient_rate", gradient_rate)
-        self.momentum_decay = check_positive("momentum_decay", momentum_decay)
-        ahead = check_positive("lookahead", lookahead, zero=True)
+        self.gradient_rate = check_positive("gradient_rate", gradient_rate, scalar=True)
+        self.momentum_decay = check_positive("momentum_decay", momentum_decay, scalar=True)
+        ahead = check_positive("lookahead", lookahead, zero=True, scalar=True)
         product = ahead * self.momentum_decay.astype(ahead.dtype)
         rounding = 4 * jnp.finfo(ahead.dtype).eps
         message = "`lookahead` must be at most 1 / momentum_decay."

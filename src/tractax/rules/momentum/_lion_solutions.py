@@ -59,10 +59,10 @@ class LionBox(eqx.Module):
     learning_rate: Float[Array, ""] | None
 
     def __init__(self, weight_decay: ArrayLike, learning_rate: ArrayLike | None = None):
-        self.weight_decay = decay = check_positive("weight_decay", weight_decay)
+        self.weight_decay = decay = check_positive("weight_decay", weight_decay, scalar=True)
         self.learning_rate = None
         if learning_rate is not None:
-            rate = check_positive("learning_rate", learning_rate)
+            rate = check_positive("learning_rate", learning_rate, scalar=True)
             inside = jnp.all(rate * decay.astype(rate.dtype) <= 1)
             self.learning_rate = require(rate, inside, "`learning_rate` must be at most 1 / weight_decay.")
 

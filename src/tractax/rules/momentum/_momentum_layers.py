@@ -43,8 +43,8 @@ class MomentumLayers(eqx.Module):
 
     def __init__(self, experts: Callable, step: ArrayLike, momentum: ArrayLike, depth: PyTree):
         self.experts = experts
-        self.step = check_positive("step", step)
-        self.momentum = check_finite("momentum", momentum)
+        self.step = check_positive("step", step, scalar=True)
+        self.momentum = check_finite("momentum", momentum, scalar=True)
         self.depth = check_count("depth", depth, least=0)
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

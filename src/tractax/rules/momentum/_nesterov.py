@@ -52,7 +52,7 @@ class Nesterov(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
         weight_decay: ArrayLike = 0.0,
         time_per_step: ArrayLike | None = None,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.momentum = None if momentum is None else check_fraction("momentum", momentum)
         self.friction = check_friction(friction)
         self.weight_decay = check_decay(weight_decay)
@@ -88,5 +88,5 @@ class Nesterov(AbstractStepRule[tuple[PyTree, Int[Array, ""]]]):
 
 def check_friction(friction: ArrayLike) -> Array:
     """The friction of a growing momentum, if it is at least 1."""
-    r = check_positive("friction", friction)
+    r = check_positive("friction", friction, scalar=True)
     return require(r, jnp.all(r >= 1), "`friction` must be at least 1.")

@@ -36,7 +36,7 @@ class LangevinFlow(AbstractParameterFlow):
     drift: GradientFlow
 
     def __init__(self, temperature: ArrayLike, weight_decay: ArrayLike = 0.0):
-        self.temperature = check_positive("temperature", temperature, zero=True)
+        self.temperature = check_positive("temperature", temperature, zero=True, scalar=True)
         self.drift = GradientFlow(weight_decay=weight_decay)
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:

@@ -99,7 +99,7 @@ class OrnsteinUhlenbeck(AbstractParameterMoments):
         # What would be rounding builds up along flat directions, for ever.
         noisy = (curvatures != 0) | (jnp.diagonal(along) > 10 * size * eps * jnp.trace(along))
         along = jnp.where(noisy[:, None] & noisy[None, :], along, 0.0)
-        step = None if step is None else check_positive("step", step).astype(curvatures.dtype)
+        step = None if step is None else check_positive("step", step, scalar=True).astype(curvatures.dtype)
         return cls(quadratic, along, curvatures, directions, step)
 
     @staticmethod

@@ -46,7 +46,7 @@ class SGDFlow(AbstractParameterFlow):
     def __init__(
         self, learning_rate: ArrayLike, examples: PyTree, batch_size: PyTree = 1, *, weight_decay: ArrayLike = 0.0
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.examples = check_count("examples", examples)
         self.batch_size = check_count("batch_size", batch_size)
         if self.batch_size > self.examples:
@@ -70,12 +70,15 @@ class SGDFlow(AbstractParameterFlow):
         strength = jnp.sqrt(self.learning_rate / (self.batch_size * self.examples)).astype(losses.dtype)
 
         def push(increments: Array) -> PyTree:
-            return backward(strength * (increments - jnp.mean(increments)))[0]
+            return backward(strength * (increments - jnp.mean(increments)).astype(losses.dtype))[0]
 
-        return lx.FunctionLinearOperator(push, jax.ShapeDtypeStruct(losses.shape, losses.dtype))
+        return lx.FunctionLinearOperator(push, jax.eval_shape(self._motions, params))
 
     def terms(self, state: PyTree, t0: Any, t1: Any, *, key: PRNGKeyArray | None) -> diffrax.MultiTerm:
         """The drift, and a term driven by Brownian motion."""
-        motions = jnp.zeros(self.examples, jnp.result_type(*jax.tree.leaves(state)))
-        noise = diffrax.ControlTerm(self.diffusion, brownian_motion(motions, t0, t1, key))
+        noise = diffrax.ControlTerm(self.diffusion, brownian_motion(self._motions(state), t0, t1, key))
         return diffrax.MultiTerm(diffrax.ODETerm(self.vector_field), noise)
+
+    def _motions(self, params: PyTree) -> Array:
+        """A number for each Brownian motion, in the precision of the parameters, which that of the losses may exceed."""
+        return jnp.zeros(self.examples, jnp.result_type(*jax.tree.leaves(params)))

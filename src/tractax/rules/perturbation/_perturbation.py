@@ -41,8 +41,8 @@ class AbstractPerturbation(AbstractStepRule[None]):
         batch_size: PyTree = None,
         weight_decay: ArrayLike = 0.0,
     ):
-        self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.noise_scale = check_positive("noise_scale", noise_scale)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
+        self.noise_scale = check_positive("noise_scale", noise_scale, scalar=True)
         self.weight_decay = check_decay(weight_decay)
         self.batch_size = check_batch_size(batch_size)
 

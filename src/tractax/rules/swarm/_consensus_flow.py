@@ -42,9 +42,11 @@ class ConsensusFlow(AbstractFlowRule[PyTree]):
     def __init__(
         self, drift: ArrayLike = 1.0, inverse_temperature: ArrayLike = 1.0, noise_scale: ArrayLike | None = None
     ):
-        self.drift = check_positive("drift", drift)
-        self.inverse_temperature = check_positive("inverse_temperature", inverse_temperature, zero=True)
-        self.noise_scale = None if noise_scale is None else check_positive("noise_scale", noise_scale, zero=True)
+        self.drift = check_positive("drift", drift, scalar=True)
+        self.inverse_temperature = check_positive("inverse_temperature", inverse_temperature, zero=True, scalar=True)
+        self.noise_scale = (
+            None if noise_scale is None else check_positive("noise_scale", noise_scale, zero=True, scalar=True)
+        )
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters of all particles."""

@@ -31,10 +31,10 @@ class ConsensusHopping(AbstractStepRule[None]):
     samples: int = eqx.field(static=True)
 
     def __init__(self, width: ArrayLike, inverse_temperature: ArrayLike, samples: int):
-        self.width = check_positive("width", width)
-        self.inverse_temperature = check_positive("inverse_temperature", inverse_temperature).astype(self.width.dtype)
-        samples = check_count("samples", samples)
-        self.samples = samples
+        self.width = check_positive("width", width, scalar=True)
+        alpha = check_positive("inverse_temperature", inverse_temperature, scalar=True)
+        self.inverse_temperature = alpha.astype(self.width.dtype)
+        self.samples = check_count("samples", samples)
 
     @property
     def time_per_step(self) -> Float[Array, ""]:

@@ -55,8 +55,10 @@ class CoupledFlow(AbstractFlowRule[PyTree]):
         asymmetry, sums = jnp.max(jnp.abs(matrix - matrix.T)), jnp.max(jnp.abs(jnp.sum(matrix, axis=1)))
         matrix = require(matrix, asymmetry <= rounding, "`laplacian` must be symmetric.")
         self.laplacian = require(matrix, sums <= rounding, "`laplacian` must have rows that sum to zero.")
-        self.coupling = check_positive("coupling", coupling, zero=True)
-        self.noise_scale = None if noise_scale is None else check_positive("noise_scale", noise_scale, zero=True)
+        self.coupling = check_positive("coupling", coupling, zero=True, scalar=True)
+        self.noise_scale = (
+            None if noise_scale is None else check_positive("noise_scale", noise_scale, zero=True, scalar=True)
+        )
         self.weight_decay = check_decay(weight_decay)
 
     def init(self, params: PyTree) -> PyTree:

@@ -174,8 +174,8 @@ def charge_after_step(
     `ValueError` for a negative learning rate or decay.
     """
     charge = symmetry.charge(model)
-    eta = check_positive("learning_rate", learning_rate, zero=True).astype(charge.dtype)
-    kept = 1 - eta * check_positive("weight_decay", weight_decay, zero=True).astype(charge.dtype)
+    eta = check_positive("learning_rate", learning_rate, zero=True, scalar=True).astype(charge.dtype)
+    kept = 1 - eta * check_positive("weight_decay", weight_decay, zero=True, scalar=True).astype(charge.dtype)
     if symmetry.degree == 1:
         return kept * charge
     return kept**2 * charge + eta**2 * symmetry.charge(gradient)
@@ -210,9 +210,9 @@ def translation_charge_after_steps(
     """
     charge = check_finite("charge", charge)
     dtype = charge.dtype
-    eta = check_positive("learning_rate", learning_rate, zero=True).astype(dtype)
+    eta = check_positive("learning_rate", learning_rate, zero=True, scalar=True).astype(dtype)
     beta = check_fraction("momentum", momentum).astype(dtype)
-    pull = eta * check_positive("weight_decay", weight_decay, zero=True).astype(dtype)
+    pull = eta * check_positive("weight_decay", weight_decay, zero=True, scalar=True).astype(dtype)
     count = jnp.asarray(steps)
     if count.ndim != 0 or not jnp.issubdtype(count.dtype, jnp.integer):
         raise ValueError(f"`steps` must be a whole number; got {steps!r}.")
