@@ -41,8 +41,6 @@ def test_smooth_function_by_quadrature():
     np.testing.assert_allclose(by_nodes.diffusion(small, *index), Erf().diffusion(small, *index), rtol=1e-11)
     assert float(by_nodes.error(small)) < 1e-11
     assert float(by_nodes.error(10 * COVARIANCE)) > 1e-4
-    with pytest.raises(ValueError, match="`nodes` must be at least 2; got 1"):
-        Custom(jnp.tanh, 1)
 
 
 @pytest.mark.parametrize("index", [(0, 1, 2, 2), (1, 1, 2, 2), (0, 1, 0, 1), (2, 2, 2, 2)])
@@ -107,3 +105,23 @@ def test_fields_that_coincide_or_vanish(activation):
     assert jnp.isfinite(value) and jnp.all(jnp.isfinite(gradient))
     single = jax.jit(total)(ones.astype(jnp.float32))
     assert single.dtype == jnp.float32 and float(single) == pytest.approx(float(value), rel=1e-5)
+
+
+@pytest.mark.parametrize("activation", [ReLU(), Custom(jnp.tanh)])
+def test_refused_indices(activation):
+    with pytest.raises(ValueError, match="Indices of fields must be known when JAX traces"):
+        jax.eval_shape(lambda a: activation.diffusion(COVARIANCE, a, 1, 2, 3), 0)
+    for wrong in (4, -5, 1.0):
+        with pytest.raises(ValueError, match="whole numbers below 4, their number"):
+            activation.diffusion(COVARIANCE, 0, 1, 2, wrong)
+    # Counted from the end, it is the same field.
+    assert activation.diffusion(COVARIANCE, 3, -1, 2, 2) == activation.diffusion(COVARIANCE, 3, 3, 2, 2)
+
+
+def test_refused_functions():
+    with pytest.raises(ValueError, match="`nodes` must be a whole number of at least 2; got 1"):
+        Custom(jnp.tanh, 1)
+    with pytest.raises(ValueError, match="`function` must map arrays by JAX"):
+        Custom(np.tanh)
+    with pytest.raises(ValueError, match="`function` must keep shapes"):
+        Custom(jnp.sum)

@@ -220,6 +220,8 @@ def test_refusals():
         ConsensusDescent.from_model(LinearClassifier(jnp.ones(2)), TASK, hopping)
     with pytest.raises(ValueError, match=r"`model` must have a position of shape \(2,\); got \(3,\)"):
         ConsensusDescent.from_model(Point(jnp.ones(3)), TASK, hopping)
+    with pytest.raises(ValueError, match=r"`model` must have a position of shape \(2,\); got \(3,\)"):
+        ConsensusDescent.from_model(START, TASK, hopping).reduce(Point(jnp.ones(3)))
     with pytest.raises(ValueError, match="`task` must be a QuadraticTask"):
         consensus_point(PotentialTask(jnp.sum), jnp.ones(2), jnp.eye(2), 1.0)
     with pytest.raises(ValueError, match=r"`mean` must have shape \(2,\)"):
@@ -230,7 +232,7 @@ def test_refusals():
         consensus_rate(ConsensusFlow(1.0, 1.0), particles=2, dimension=1)
     with pytest.raises(ValueError, match="`rule` must be a ConsensusFlow"):
         consensus_rate(hopping, particles=2, dimension=1)
-    with pytest.raises(ValueError, match="`particles` must be at least 1"):
+    with pytest.raises(ValueError, match="`particles` must be a whole number of at least 1"):
         consensus_rate(ConsensusFlow(1.0, 0.0), particles=0, dimension=1)
     with pytest.raises(ValueError, match="`model` must have one leading axis of particles"):
         ConsensusFlow().init({"a": jnp.ones(2), "b": jnp.ones((3, 2))})

@@ -191,6 +191,8 @@ def test_refusals():
         CoupledLearners.from_model(LinearClassifier(jnp.ones(2)), TASK, rule)
     with pytest.raises(ValueError, match=r"`model` must have a position of shape \(points, 2\); got \(2,\)"):
         CoupledLearners.from_model(Point(jnp.ones(2)), TASK, rule)
+    with pytest.raises(ValueError, match=r"`model` must have a position of shape \(points, 2\); got \(2,\)"):
+        CoupledLearners.from_model(model, TASK, rule).reduce(Point(jnp.ones(2)))
     with pytest.raises(ValueError, match="`model` must have a leading axis of 3 learners"):
         CoupledLearners.from_model(population(4), TASK, rule)
     with pytest.raises(ValueError, match="`key` must be a JAX PRNG key"):
@@ -199,7 +201,7 @@ def test_refusals():
         tx.train(model, TASK, CoupledFlow(COMPLETE), [1.0])
     with pytest.raises(ValueError, match="`rule` must be a CoupledFlow"):
         spread_bound(tx.GradientFlow(), dimension=1, curvature=1.0)
-    with pytest.raises(ValueError, match="`dimension` must be at least 1"):
+    with pytest.raises(ValueError, match="`dimension` must be a whole number of at least 1"):
         spread_bound(rule, dimension=0, curvature=1.0)
     with pytest.raises(ValueError, match="`t` must be a time"):
         spread_bound(rule, dimension=1, curvature=1.0, t=-1.0)

@@ -263,6 +263,8 @@ def test_refusals():
         CurlDescentScalar.from_model(model, task, tx.GradientFlow())
     with pytest.raises(ValueError, match="one hidden unit and one input"):
         CurlDescentScalar.from_model(wide, task, rule)
+    with pytest.raises(ValueError, match="one hidden unit and one input"):
+        CurlDescentScalar.from_model(model, task, rule).reduce(wide)
     with pytest.raises(ValueError, match="`model` must be a TwoLayerLinear; got DeepLinear"):
         CurlDescentScalar.from_model(DeepLinear((jnp.ones((1, 1)),)), task, rule)
     with pytest.raises(ValueError, match="`model` must have 2 inputs"):

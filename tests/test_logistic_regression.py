@@ -213,6 +213,8 @@ def test_refusals():
         LogisticRegressionFlow.from_model(DeepLinear((jnp.ones((1, 2)),)), task)
     with pytest.raises(ValueError, match="`model` must have 2 inputs"):
         LogisticRegressionFlow.from_model(LinearClassifier(jnp.ones(3)), task)
+    with pytest.raises(ValueError, match="`model` must have 2 inputs"):
+        LogisticRegressionFlow.from_model(model, task).reduce(LinearClassifier(jnp.ones(3)))
     with pytest.raises(ValueError, match="`task` must be a ClassificationTask"):
         LogisticRegressionFlow.from_model(model, model)
     with pytest.raises(ValueError, match="grow for ever; see `final_direction`"):

@@ -275,6 +275,8 @@ def test_refusals():
         OnlineSingleIndex.from_model(model, task, SphericalSGD(0.1, 7), t1=1.0)
     with pytest.raises(ValueError, match="`model` must have 6 inputs"):
         SingleIndexFlow.from_model(SingleIndex([1.0, 0.0], SQUARE), task, flow)
+    with pytest.raises(ValueError, match="`model` must have 6 inputs"):
+        SingleIndexFlow.from_model(model, task, flow).reduce(SingleIndex([1.0, 0.0], SQUARE))
     with pytest.raises(ValueError, match="`model` must be a SingleIndex"):
         MixedSingleIndexFlow.from_model(task, task, flow, t1=1.0)
     with pytest.raises(ValueError, match="`direction` must be a unit vector; its length is 2"):

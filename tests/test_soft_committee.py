@@ -285,9 +285,17 @@ def test_refusals():
         OnlineSGD(0.1, 10, batch_size=0)
     with pytest.raises(ValueError, match="`student` must be at least `teacher`"):
         noise_floor(0.1, 0.1, student=1, teacher=2)
-    with pytest.raises(ValueError, match="`units` must be at least 2"):
+    with pytest.raises(ValueError, match="`units` must be a whole number of at least 2"):
         specialisation_rate(1)
-    with pytest.raises(ValueError, match="`units` must be at least 1"):
+    with pytest.raises(ValueError, match="`units` must be a whole number"):
+        symmetric_plateau(True)
+    with pytest.raises(ValueError, match="`size` must be a whole number"):
+        overlapping([[0.3]], [[0.1]], size=True)
+    with pytest.raises(ValueError, match="a step takes the time 1/N: FAILS"):
+        SoftCommitteeFlow.from_model(model, task, OnlineSGD(0.5, 11), t1=1.0)
+    with pytest.raises(ValueError, match="`model` must have 10 inputs"):
+        noisy().reduce(SoftCommittee(jnp.ones((2, 9))))
+    with pytest.raises(ValueError, match="`units` must be a whole number of at least 1"):
         symmetric_plateau(0)
     with pytest.raises(ValueError, match="could not be integrated"):
         model, teacher = overlapping([[0.4]], [[0.1]], size=4, activation=Linear())

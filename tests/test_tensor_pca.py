@@ -302,6 +302,8 @@ def test_refusals():
         AveragedLangevin.from_model(model, SingleIndexTask(SingleIndex([1.0, 0.0, 0.0], HermiteLink([1.0]))), rule)
     with pytest.raises(ValueError, match="`model` must have 3 inputs"):
         AveragedLangevin.from_model(UnitVector([0.0, 1.0]), task, rule)
+    with pytest.raises(ValueError, match="`model` must have 3 inputs"):
+        AveragedLangevin.from_model(model, task, rule).reduce(UnitVector([0.0, 1.0]))
     with pytest.raises(ValueError, match="`model` must have at least 2 inputs"):
         AveragedLangevin.from_model(UnitVector([1.0]), TensorPCATask([1.0]), rule)
     with pytest.raises(ValueError, match="`model` must be a unit vector"):

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..core import check_count
 from ..special import circle_angle, safe_sqrt
-from ._index_kinds import by_kind
+from ._index_kinds import by_kind, known_indices
 
 Indices = Int[Array, "..."] | Int[np.ndarray, "..."] | int
 
@@ -44,7 +45,12 @@ class AbstractActivation(eqx.Module):
     def diffusion(
         self, covariance: Float[Array, "n n"], a: Indices, b: Indices, c: Indices, d: Indices
     ) -> Float[Array, "..."]:
-        """$\\mathbb E\\,g'(u_a)\\,g'(u_b)\\,g(u_c)\\,g(u_d)$, at indices that are known when JAX traces."""
+        """$\\mathbb E\\,g'(u_a)\\,g'(u_b)\\,g(u_c)\\,g(u_d)$, at indices that are known when JAX traces.
+
+        **Raises:**
+
+        `ValueError` for traced indices, where formulas differ between equal and different fields.
+        """
 
     def drift(self, covariance: Float[Array, "n n"], a: Indices, b: Indices, c: Indices) -> Float[Array, "..."]:
         """$\\mathbb E\\,g'(u_a)\\,u_b\\,g(u_c)$."""
@@ -145,14 +151,25 @@ class Custom(AbstractActivation):
 
     - `function`: $g$, from numbers to numbers, differentiable by JAX.
     - `nodes`: in each direction; `diffusion` of four different fields sums over `nodes**4` points.
+
+    **Raises:**
+
+    `ValueError` for a function that JAX cannot trace or that changes shapes, less than two nodes, or indices that are
+    traced (all averages take only known ones).
     """
 
     function: Callable[[Any], Any] = eqx.field(static=True)
     nodes: int = eqx.field(static=True, default=16)
 
     def __check_init__(self):
-        if self.nodes < 2:
-            raise ValueError(f"`nodes` must be at least 2; got {self.nodes}.")
+        check_count("nodes", self.nodes, least=2)
+        numbers = jax.ShapeDtypeStruct((self.nodes,), jnp.result_type(float))
+        try:
+            shape = jax.eval_shape(self.function, numbers).shape
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"`function` must map arrays by JAX, entry by entry; got {self.function!r}.") from error
+        if shape != numbers.shape:
+            raise ValueError(f"`function` must keep shapes, entry by entry; from {numbers.shape} it made {shape}.")
 
     def __call__(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The function."""
@@ -191,7 +208,7 @@ class Custom(AbstractActivation):
         return jnp.max(jnp.abs(self.diffusion(covariance, n, n, n, n) - finer.diffusion(covariance, n, n, n, n)))
 
     def _average(self, integrand, covariance, *indices):
-        index = np.stack(np.broadcast_arrays(*indices), axis=-1)
+        index = np.stack(known_indices(covariance.shape[0], *indices), axis=-1)
         tuples = index.reshape(-1, len(indices))
 
         def over(dimension, positions):

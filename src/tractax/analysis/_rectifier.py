@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ..special import circle_angle, safe_sqrt
 from ._activations import AbstractActivation
-from ._index_kinds import by_kind
+from ._index_kinds import by_kind, known_indices
 
 
 class ReLU(AbstractActivation):
@@ -42,7 +42,7 @@ class ReLU(AbstractActivation):
 
     def diffusion(self, covariance, a, b, c, d):
         """Elementary where an index occurs twice, and otherwise one integral."""
-        a, b, c, d = np.broadcast_arrays(a, b, c, d)
+        a, b, c, d = known_indices(covariance.shape[0], a, b, c, d)
         repeated = [a == b, a == c, a == d, b == c, b == d]
         # The field that is only a step, and those that are rectified, where a step is taken twice or is also rectified.
         step = np.select(repeated, [a, b, b, a, a]).ravel()

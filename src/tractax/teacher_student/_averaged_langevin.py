@@ -103,7 +103,7 @@ class AbstractSphereMoments(AbstractSolution[SphereMoments]):
 
     def reduce(self, model: AbstractSpherical) -> SphereMoments:
         """The moments of a single direction, to be averaged over runs."""
-        return _moments_of(model.direction)
+        return _moments_of(check_direction(model, self.initial.mean.size))
 
     def _rates(self) -> SphereMoments:
         size = self.initial.mean.size
@@ -256,7 +256,7 @@ def _check_case(model: Any, task: Any, rule: Any) -> tuple[Float[Array, " in"], 
         raise ValueError(f"`task` must be a TensorPCATask; got {type(task).__name__}.")
     if not isinstance(rule, SphericalLangevin):
         raise ValueError(f"`rule` must be SphericalLangevin; got {type(rule).__name__}.")
-    direction = check_direction(model, task)
+    direction = check_direction(model, task.size)
     if direction.size < 2:
         raise ValueError(f"`model` must have at least 2 inputs, for a sphere to move on; got {direction.size}.")
     temperature = rule.temperature.astype(direction.dtype)

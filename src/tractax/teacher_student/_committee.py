@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..analysis import AbstractActivation, Erf
-from ..core import check_matrix, check_psd, standard_normal
+from ..core import check_count, check_matrix, check_psd, standard_normal
 
 
 class SoftCommittee(eqx.Module):
@@ -84,7 +84,7 @@ def committees(
     student = check_matrix("student", student, (hidden, hidden))
     covariance = check_psd("[[student, cross], [cross.T, teacher]]", jnp.block([[student, cross], [cross.T, teacher]]))
     units = covariance.shape[0]
-    if size < units:
+    if check_count("size", size) < units:
         raise ValueError(f"`size` must be at least {units}, the number of hidden units of both; got {size}.")
     values, vectors = jnp.linalg.eigh(covariance)
     # A symmetric root, which exists for dependent vectors too.

@@ -26,7 +26,17 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractRule, AbstractSolution, Assumption, Kind, check_matrix, check_positive, check_psd, require
+from ..core import (
+    AbstractRule,
+    AbstractSolution,
+    Assumption,
+    Kind,
+    check_count,
+    check_matrix,
+    check_positive,
+    check_psd,
+    require,
+)
 from ..rules import ConsensusFlow, ConsensusHopping
 from ._potential import Point, QuadraticTask, check_points, without_rounding
 
@@ -109,7 +119,7 @@ class ConsensusDescent(AbstractSolution[Position]):
 
     def reduce(self, model: Point) -> Position:
         """Where the point is."""
-        return Position(model.position)
+        return Position(check_points(model, self.task, population=False)[0].position)
 
 
 def consensus_point(
@@ -176,8 +186,7 @@ def consensus_rate(rule: PyTree, *, particles: int, dimension: int) -> Float[Arr
     if not isinstance(rule, ConsensusFlow):
         raise ValueError(f"`rule` must be a ConsensusFlow; got {type(rule).__name__}.")
     for name, number in (("particles", particles), ("dimension", dimension)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {number}.")
+        check_count(name, number)
     drift = require(
         rule.drift,
         rule.inverse_temperature == 0,

@@ -27,7 +27,17 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractRule, AbstractSolution, Assumption, Kind, check_finite, check_matrix, check_positive, require
+from ..core import (
+    AbstractRule,
+    AbstractSolution,
+    Assumption,
+    Kind,
+    check_count,
+    check_finite,
+    check_matrix,
+    check_positive,
+    require,
+)
 from ..rules import CoupledFlow, refuse_decay
 from ..special import decay_integral
 from ._potential import Point, QuadraticTask, check_points, without_rounding
@@ -134,7 +144,8 @@ class CoupledLearners(AbstractSolution[CoupledModes]):
 
     def reduce(self, model: Point) -> CoupledModes:
         """The modes of an actual population, and their squares."""
-        return _modes(model, self.task, self.graph_modes, self.curvature_modes)
+        model, task = check_points(model, self.task, population=True)
+        return _modes(model, task, self.graph_modes, self.curvature_modes)
 
     def mean_positions(self, state: CoupledModes) -> Float[Array, "learners dimension"]:
         r"""$\mathbb E\,x_i$ of every learner."""
@@ -165,8 +176,7 @@ def spread_bound(
     """
     if not isinstance(rule, CoupledFlow):
         raise ValueError(f"`rule` must be a CoupledFlow; got {type(rule).__name__}.")
-    if dimension < 1:
-        raise ValueError(f"`dimension` must be at least 1; got {dimension}.")
+    dimension = check_count("dimension", dimension)
     values, _ = laplacian_modes(refuse_decay(rule, CoupledLearners.__name__))
     others = values.shape[0] - 1
     if others == 0:

@@ -151,15 +151,20 @@ class CurlDescentScalar(AbstractSolution[ScalarWeights]):
 
 
 def _check_case(model: Any, task: Any, rule: Any) -> tuple[TwoLayerLinear, VectorTask, CurlDescent]:
-    model = check_two_layer(model, task)
-    if model.hidden.shape != (1, 1):
-        raise ValueError(f"`model` must have one hidden unit and one input; got hidden of shape {model.hidden.shape}.")
+    model = _check_scalar(check_two_layer(model, task))
     if not isinstance(rule, CurlDescent):
         raise ValueError(f"`rule` must be CurlDescent for CurlDescentScalar; got {type(rule).__name__}.")
     return model, task, refuse_decay(rule, CurlDescentScalar.__name__)
 
 
+def _check_scalar(model: TwoLayerLinear) -> TwoLayerLinear:
+    if model.hidden.shape != (1, 1):
+        raise ValueError(f"`model` must have one hidden unit and one input; got hidden of shape {model.hidden.shape}.")
+    return model
+
+
 def _weights(model: TwoLayerLinear) -> ScalarWeights:
+    model = _check_scalar(model)
     return ScalarWeights(model.hidden[0, 0], model.readout[0])
 
 

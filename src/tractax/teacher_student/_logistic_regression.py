@@ -102,7 +102,7 @@ class LogisticRegressionFlow(AbstractSolution[ClassifierState]):
 
     def reduce(self, model: LinearClassifier) -> ClassifierState:
         """The weights and margins of a classifier."""
-        return _state_of(model, self.task)
+        return _state_of(*check_classifier(model, self.task))
 
     def vector_field(self, t: Float[Array, ""], state: ClassifierState) -> ClassifierState:
         """The flow of weights and margins, from the slopes of the loss."""

@@ -230,8 +230,7 @@ class OnlinePerceptronLimit(AbstractOnlinePerceptron):
         return eta, eta * (2 - eta / batch), eta**2 * self.task.noise_scale**2 / (2 * batch)
 
     def _measured(self) -> tuple[Assumption, ...]:
-        size = self.task.teacher.weights.shape[1]
-        return (Assumption("a step takes the time 1/N", jnp.abs(size * self.rule.time_per_step - 1), 1e-5),)
+        return (self.rule.time_assumption(self.task.size),)
 
 
 def _case(

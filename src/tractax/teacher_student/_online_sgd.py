@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..core import AbstractSampledTask, AbstractStepRule, Objective, check_count, check_key, check_positive
+from ..core import (
+    AbstractSampledTask,
+    AbstractStepRule,
+    Assumption,
+    Objective,
+    check_count,
+    check_key,
+    check_positive,
+)
 from ._committee import SoftCommittee
 
 
@@ -37,6 +45,10 @@ class OnlineSGD(AbstractStepRule[None]):
         self.readout_rate = check_positive("readout_rate", readout_rate, zero=True)
         self.time_per_step = jnp.asarray(1 / size, self.learning_rate.dtype)
         self.batch_size = batch_size
+
+    def time_assumption(self, size: int) -> Assumption:
+        """That a step takes the time of limits for so many inputs, 1/N."""
+        return Assumption("a step takes the time 1/N", jnp.abs(size * self.time_per_step - 1), 1e-5)
 
     @property
     def random(self) -> bool:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import check_positive
+from ..core import check_count, check_positive
 from ._soft_committee_flow import Overlaps
 
 
@@ -34,8 +34,7 @@ def symmetric_plateau(units: int) -> tuple[Overlaps, Float[Array, ""]]:
 
     `ValueError` if there are no units.
     """
-    if units < 1:
-        raise ValueError(f"`units` must be at least 1; got {units}.")
+    units = check_count("units", units)
     ones = jnp.ones((units, units))
     overlaps = Overlaps(ones / (2 * units - 1), ones / (units * (2 * units - 1)) ** 0.5, jnp.ones(units))
     return overlaps, jnp.asarray(units / np.pi * (np.pi / 6 - units * np.arcsin(1 / (2 * units))))
@@ -57,8 +56,7 @@ def specialisation_rate(units: int, learning_rate: ArrayLike = 1.0) -> Float[Arr
 
     `ValueError` for a single unit, which has nothing to specialise in.
     """
-    if units < 2:
-        raise ValueError(f"`units` must be at least 2; got {units}.")
+    units = check_count("units", units, least=2)
     eta = check_positive("learning_rate", learning_rate)
     return 2 * eta / np.pi * units / ((2 * units + 1) ** 1.5 * (2 * units - 1) ** 0.5)
 
@@ -80,8 +78,8 @@ def noise_floor(learning_rate: ArrayLike, noise_scale: ArrayLike, *, student: in
 
     `ValueError` if the student has fewer units than the teacher, or the teacher none.
     """
-    if teacher < 1 or student < teacher:
-        raise ValueError(f"`student` must be at least `teacher`, and `teacher` at least 1; got {student} and {teacher}.")
+    if check_count("student", student) < check_count("teacher", teacher):
+        raise ValueError(f"`student` must be at least `teacher`; got {student} and {teacher}.")
     eta = check_positive("learning_rate", learning_rate)
     sigma = check_positive("noise_scale", noise_scale, zero=True)
     return eta * sigma**2 / (2 * np.pi) * (student - teacher + teacher / 3**0.5)

@@ -74,7 +74,8 @@ class SingleIndexTask(AbstractTeacherTask):
 
     def overlap(self, model: SingleIndex) -> Float[Array, ""]:
         r"""$m = \theta\cdot\theta^*$, of the directions that the vectors have."""
-        return model.direction @ self.teacher.direction / jnp.linalg.norm(model.direction)
+        direction = check_single_index(model, self).direction
+        return direction @ self.teacher.direction / jnp.linalg.norm(direction)
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         r"""The population loss, $\tfrac12\sum_k(a_k^2 + b_k^2 - 2a_kb_km^k) + \tfrac12\sigma^2$."""

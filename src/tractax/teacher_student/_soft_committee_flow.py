@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, FlowPath, Kind, integrate_flow
+from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, FlowPath, Kind, enforce, integrate_flow
 from ._committee import SoftCommittee
 from ._committee_task import CommitteeTask, check_committee, error_from_overlaps
 from ._online_sgd import OnlineSGD
@@ -85,17 +85,17 @@ class SoftCommitteeFlow(AbstractReducedFlow[Overlaps]):
 
         - `model`, `task`, `rule`: the case.
         - `t1`: the horizon, in steps$/N$.
-        - `check`: has no effect; any start is covered.
+        - `check`: whether to refuse a rule with another size than the model's.
         - `solver`, `stepsize_controller`, `max_steps`: of the integration, as in `diffrax.diffeqsolve`; `None` for
           Dopri8 with tight tolerances.
 
         **Raises:**
 
-        `ValueError` if the model is no `SoftCommittee` that fits the task, or the rule no `OnlineSGD`; if the
-        integration fails, as it does where the learning rate makes the weights diverge.
+        `ValueError` if the model is no `SoftCommittee` that fits the task, or the rule no `OnlineSGD`; if a step does
+        not take the time $1/N$; if the integration fails, as it does where the learning rate makes the weights diverge.
         """
-        del check
         model, task, rule = _check_case(model, task, rule)
+        rule = enforce(rule, cls.__name__, (rule.time_assumption(task.size),)) if check else rule
         teacher_overlaps = _gram(task.teacher, task.teacher)
         field = eqx.Partial(_velocity, teacher_overlaps, task, rule)
         options = {"solver": solver, "stepsize_controller": stepsize_controller, "max_steps": max_steps}
@@ -104,9 +104,9 @@ class SoftCommitteeFlow(AbstractReducedFlow[Overlaps]):
 
     @classmethod
     def assumptions(cls, model: PyTree, task: AbstractTask, rule: AbstractRule | None = None) -> tuple[Assumption, ...]:
-        """None beyond the size going to infinity: any start, readout and number of units is covered."""
-        _check_case(model, task, rule)
-        return ()
+        """A step must take the time 1/N; any start, readout and number of units is covered."""
+        _, task, rule = _check_case(model, task, rule)
+        return (rule.time_assumption(task.size),)
 
     def vector_field(self, t: Float[Array, ""], state: Overlaps) -> Overlaps:
         """The flow of the overlaps."""
@@ -114,7 +114,7 @@ class SoftCommitteeFlow(AbstractReducedFlow[Overlaps]):
 
     def reduce(self, model: SoftCommittee) -> Overlaps:
         """The overlaps of a network with itself and the teacher."""
-        return _overlaps(model, self.task.teacher)
+        return _overlaps(check_committee(model, self.task), self.task.teacher)
 
     def error_of(self, state: Overlaps) -> Float[Array, ""]:
         """The generalisation error, half the mean squared distance to the noiseless teacher, in a given state."""

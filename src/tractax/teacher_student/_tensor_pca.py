@@ -67,7 +67,7 @@ class TensorPCATask(AbstractTask):
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The energy of a model with a `direction`, whatever its length."""
-        theta = check_direction(model, self)
+        theta = check_direction(model, self.size)
         theta = theta / jnp.linalg.norm(theta)
         value = self.tensor.astype(theta.dtype)
         for _ in range(self.order):
@@ -134,12 +134,12 @@ def check_cubic(name: str, tensor: ArrayLike | Sequence) -> Float[Array, "..."]:
     return tensor
 
 
-def check_direction(model: PyTree, task: TensorPCATask) -> Float[Array, " in"]:
-    """The direction of a model that fits the task."""
+def check_direction(model: PyTree, size: int) -> Float[Array, " in"]:
+    """The direction of a model with so many inputs."""
     if not isinstance(model, AbstractSpherical):
         raise ValueError(f"`model` must be a unit vector, such as a UnitVector; got {type(model).__name__}.")
-    if model.direction.shape != (task.size,):
-        raise ValueError(f"`model` must have {task.size} inputs, as the tensor has; got {model.direction.size}.")
+    if model.direction.shape != (size,):
+        raise ValueError(f"`model` must have {size} inputs, as the tensor has; got {model.direction.size}.")
     return model.direction
 
 
