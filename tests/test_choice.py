@@ -31,6 +31,8 @@ def test_hands_a_stiff_flow_over():
     assert chosen.stats["methods"] == tx.solvers.METHODS.both
     assert 2 < chosen.stats["stiffness"] < 5
     assert chosen.stats["num_steps"] < 0.3 * tsit5.stats["num_steps"]
+    # Of all legs: six for each accepted step of Tsit5, more for the others.
+    assert chosen.stats["num_gradients"] > 6 * (chosen.stats["num_accepted_steps"] - chosen.stats["num_steps_stabilised"])
     # What was recorded before and after the change of method, and the last network.
     np.testing.assert_allclose(chosen.observed, tsit5.observed, rtol=1e-4)
     for a, b in zip(chosen.model.weights, tsit5.model.weights, strict=True):

@@ -290,6 +290,21 @@ def test_hands_over_and_takes_back():
     assert int(after[2]["num_gradients"]) < 6 * int(run(diffrax.Tsit5(), 3.0).stats["num_steps"]) / 4
 
 
+@pytest.mark.slow
+def test_without_patience_it_hands_over_at_once():
+    # The stiff mode has settled, and is so small beside the slow one that Tsit5's stages hardly show it.
+    def steps(solver):
+        saveat = diffrax.SaveAt(t1=True, solver_state=True)
+        options = {"rtol": 1e-8, "atol": 1e-11, "saveat": saveat, "max_steps": 10_000, "dt0": 3e-3}
+        start = jnp.asarray([1e-9, 1.0])
+        solution = solve(solver, lambda t, y, args: -jnp.asarray([1e3, 1.0]) * y, start, 20.0, **options)
+        np.testing.assert_allclose(solution.ys[0, 1], np.exp(-20.0), rtol=1e-3)
+        return int(solution.stats["num_steps"]), int(solver.statistics(solution.solver_state)["num_steps_stabilised"])
+
+    count, stabilised_count = steps(Automatic(patience=0))
+    assert count < 1.1 * stabilised_count < 0.3 * steps(Automatic())[0]
+
+
 def test_batch_computes_what_its_members_need():
     calls = []
 
@@ -398,10 +413,12 @@ def test_growing_stiffness(solver):
 
 
 @every_solver
-def test_refuses_other_terms(solver):
+def test_refuses_other_problems(solver):
     term = diffrax.ODETerm(lambda t, y, args: -y)
     with pytest.raises(ValueError, match="needs a single term driven by time"):
         diffrax.diffeqsolve(diffrax.MultiTerm(term, term), solver, 0.0, 1.0, 0.1, jnp.ones(2))
+    with pytest.raises(ValueError, match="needs a real state `y0`; got dtype complex128"):
+        solver.init(term, 0.0, 1.0, jnp.ones(2, complex), None)
 
 
 # Spectral radius.

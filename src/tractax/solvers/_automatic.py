@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from ..core import METHODS, AbstractReportingSolver
 from ._packed import Packed
 from ._recurrence import ScanKind
-from ._stabilised import LIFETIME, AbstractStabilisedSolver, Interval, StabilisedState, check_term
+from ._stabilised import LIFETIME, AbstractStabilisedSolver, Interval, StabilisedState, check_problem
 from .rkc4 import RKC4
 
 _TSIT5_STAGES = 6
@@ -24,6 +24,8 @@ _STIFF = 3.0
 # Stiff steps until the stabilised method is tried; twice as many after each attempt that did not pay off.
 _PATIENCE = 10
 _MOST_PATIENCE = 320
+# Steps of the stabilised method until it is asked whether it pays: it begins with the short ones of Tsit5.
+_TRIAL = 5
 
 
 class Interpolation(diffrax.AbstractLocalInterpolation):
@@ -94,9 +96,14 @@ class Automatic(AbstractReportingSolver[Packed[AutomaticState]]):
     **Arguments:**
 
     - `stabilised`: the method for stiff phases.
+    - `patience`: the number of stiff steps after which it is first tried; with 0, where the problem is known to be stiff
+      from the start, after one step of any kind.
+
+    Steps of constant length are for a stabilised method alone: too long ones of Tsit5 would overflow before it is tried.
     """
 
     stabilised: AbstractStabilisedSolver = RKC4()
+    patience: int = _PATIENCE
 
     term_structure: ClassVar[type[diffrax.AbstractTerm]] = diffrax.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., Interpolation]] = Interpolation
@@ -120,13 +127,13 @@ class Automatic(AbstractReportingSolver[Packed[AutomaticState]]):
 
     def init(self, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: PyTree, args: Any) -> Packed[AutomaticState]:
         """The state before the first step."""
-        check_term(self, terms, t0, t1)
+        check_problem(self, terms, t0, t1, y0)
         state = AutomaticState(
             # Tsit5 begins, and evaluates the vector field.
             inner=StabilisedState.start(jax.tree.map(jnp.zeros_like, y0), 0),
             stabilised=jnp.asarray(False),
             count=jnp.int32(0),
-            patience=jnp.int32(_PATIENCE),
+            patience=jnp.int32(self.patience),
             num_steps_stabilised=jnp.int32(0),
         )
         return Packed(state)
@@ -190,7 +197,7 @@ class Automatic(AbstractReportingSolver[Packed[AutomaticState]]):
         work = (inner.num_gradients - state.inner.num_gradients).astype(inner.length.dtype)
         # What Tsit5 would have needed, a rejected step in five included.
         alternative = 1.2 * _TSIT5_STAGES / _TSIT5_INTERVAL * inner.length * inner.spectral_radius
-        end = state.stabilised & (work > alternative)
+        end = state.stabilised & (state.count >= _TRIAL) & (work > alternative)
         longer = jnp.minimum(2 * state.patience, _MOST_PATIENCE)
         patience = jnp.where(state.count < state.patience, longer, _PATIENCE)
         return AutomaticState(

@@ -152,7 +152,7 @@ class AbstractStabilisedSolver(AbstractReportingSolver[Packed[StabilisedState]])
 
     def init(self, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: PyTree, args: Any) -> Packed[StabilisedState]:
         """The state before the first step."""
-        check_term(self, terms, t0, t1)
+        check_problem(self, terms, t0, t1, y0)
         return Packed(StabilisedState.start(terms.vf(t0, y0, args), 1))
 
     def step(
@@ -198,11 +198,14 @@ class AbstractStabilisedSolver(AbstractReportingSolver[Packed[StabilisedState]])
         return solver_state.tree.statistics()
 
 
-def check_term(solver: diffrax.AbstractSolver, terms: diffrax.AbstractTerm, t0: Any, t1: Any) -> None:
-    """Time must be what drives the state."""
+def check_problem(solver: diffrax.AbstractSolver, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: PyTree) -> None:
+    """Time must be what drives the state, and the state real."""
     control = terms.contr(t0, t1)
     if jax.tree.structure(control) != jax.tree.structure(0) or jnp.shape(control) != ():
         raise ValueError(f"{type(solver).__name__} needs a single term driven by time, such as diffrax.ODETerm.")
+    dtype = jnp.result_type(*jax.tree.leaves(y0))
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(f"{type(solver).__name__} needs a real state `y0`; got dtype {dtype}.")
 
 
 class Interval(eqx.Module):

@@ -85,7 +85,7 @@ def integrate_by_choice(
             # Read only when needed: its tables take time to load. It takes back where it does not pay.
             from ..solvers import Automatic
 
-            solver, budget = Automatic(), left
+            solver, budget = Automatic(patience=0), left
         leg = _Leg(pause.time, state, pause.length, np.int32(min(budget, left)), stiffness)
 
 
@@ -110,7 +110,9 @@ def _run(
     later = jnp.maximum(ts, leg.time)
     start, options = (leg.time, leg.state), options | {"dt0": leg.length}
     trajectory, solution = solve(start, objective, rule, later, observe, None, watched, solver, on_failure, options)
-    stats = {"methods": METHODS.tsit5} | trajectory.stats | {"stiffness": leg.stiffness}
+    # Of a leg by Tsit5; a reporting solver says so itself.
+    counted = {"methods": METHODS.tsit5, "num_gradients": 6 * trajectory.stats["num_accepted_steps"] + 1}
+    stats = counted | trajectory.stats | {"stiffness": leg.stiffness}
     trajectory = Trajectory(ts, trajectory.observed, trajectory.model, stats, trajectory.result)
     return trajectory, solution.last, solution.pause  # pyright: ignore
 
