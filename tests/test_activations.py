@@ -43,6 +43,7 @@ def test_smooth_function_by_quadrature():
     assert float(by_nodes.error(10 * COVARIANCE)) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [(0, 1, 2, 2), (1, 1, 2, 2), (0, 1, 0, 1), (2, 2, 2, 2)])
 def test_rectifier_with_repeated_fields(index):
     # The distinct fields are two or fewer (or u_c² is one): plain SciPy quadrature over the positive quadrant.

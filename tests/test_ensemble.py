@@ -81,7 +81,7 @@ def test_large_networks_run_one_by_one(caplog):
 
 
 @pytest.mark.parametrize("method", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("rule", [tx.GradientDescent(0.1), tx.GradientFlow()])
+@pytest.mark.parametrize("rule", [tx.GradientDescent(0.1), pytest.param(tx.GradientFlow(), marks=pytest.mark.slow)])
 def test_failures_stay_alone(method, rule):
     # Weights that overflow at once, beside ordinary ones.
     def scaled(scale):

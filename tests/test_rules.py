@@ -43,6 +43,7 @@ def test_relative_rates():
         _final(tx.GradientFlow(rates=jnp.ones(3)), 1.0, TWO_LAYERS)
 
 
+@pytest.mark.slow
 def test_gradient_with_respect_to_the_rule():
     def final(tau):
         return tx.train(START, TASK, tx.GradientFlow(tau), [1.0]).observed[0]

@@ -178,6 +178,7 @@ def test_counts(solver):
     assert int(stats["num_products"]) == counts["products"]
 
 
+@pytest.mark.slow
 @every_solver
 def test_vmap_over_stiffness(solver):
     weights, target = layers(jax.random.key(1), 6, 2)
@@ -248,6 +249,7 @@ def test_backwards_in_time(solver):
 # The automatic solver.
 
 
+@pytest.mark.slow
 def test_without_stiffness_it_is_tsit5():
     weights, target = layers(jax.random.key(1), 6, 2)
     args = (jnp.ones(6), target)
@@ -391,6 +393,7 @@ def test_nan_ends(solver):
     assert later.result != diffrax.RESULTS.successful
 
 
+@pytest.mark.slow
 @stabilised
 def test_step_beyond_every_method_is_rejected_at_no_cost(solver):
     saveat = diffrax.SaveAt(t1=True, solver_state=True)

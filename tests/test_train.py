@@ -123,6 +123,7 @@ def test_records_only_at_the_requested_times(rule):
     np.testing.assert_allclose(trajectory.observed[-1], trajectory.model.product, rtol=1e-12)
 
 
+@pytest.mark.slow
 @both_rules
 def test_times_may_be_log_spaced(rule):
     ts = jnp.logspace(-2, 1, 7)

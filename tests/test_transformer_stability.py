@@ -114,6 +114,7 @@ def test_free_logits_at_the_edges():
         assert float(tx.residual(solution, jnp.asarray([0.0, 1.0, 1e3])).worst) < 1e-13
 
 
+@pytest.mark.slow
 def test_z_loss_moves_the_sum():
     logits = jnp.asarray([1.0, -2.0, 0.5])
     total = jax.nn.logsumexp(logits)

@@ -201,6 +201,7 @@ def test_games_follow_the_penalised_losses():
         assert differ(move(GAMMA, plain), move(0.0, plain))
 
 
+@pytest.mark.slow
 def test_oscillations_of_the_penalised_loss():
     model = eqx.combine(MODEL, STATIC)
     found = CentralFlow(5.0, weight_decay=GAMMA).oscillation(model, PLAIN.task)
