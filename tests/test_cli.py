@@ -79,6 +79,7 @@ def test_own_data_and_options(command, tmp_path):
         (("predict", "missing.csv"), "`data` must be a file"),
         (("predict", "nan.csv"), "NaN"),
         (("predict", "--init-scale", "-1"), "`init_scale` must be positive"),
+        (("predict", "--horizon", "-1"), "`horizon` must be positive"),
         (("predict", "--figure", "nowhere/f.png"), "--figure"),
         (("predict", "--numbers", "n.txt"), "--numbers"),
         (("verify", "nonsense"), "must be a system of the catalogue"),

@@ -168,6 +168,8 @@ def test_refuses_targets_weaker_than_what_is_explained():
         (np.asarray([["a"], ["b"]]), np.ones(2), {}, "`X` must be an array of numbers"),
         (np.zeros((3, 2)), np.ones(3), {}, "`X` must not be zero everywhere"),
         (np.full((3, 2), 7.3), np.ones(3), {"center": True}, "`X` must vary; all its examples are equal"),
+        (np.ones((3, 2)), 1e200 * np.ones(3), {}, "`Y` must be smaller; its squares overflow"),
+        (1e200 * np.ones((3, 2)), np.ones(3), {"whiten_inputs": False}, "`X` must be smaller; its squares overflow"),
     ],
 )
 def test_refuses_bad_data(X, Y, options, message):

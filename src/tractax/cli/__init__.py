@@ -1,6 +1,7 @@
 """The command line: `tractax predict | list | verify | plot`. Parses, calls the library, prints."""
 
 import sys
+import warnings
 
 
 def main() -> None:
@@ -16,11 +17,13 @@ def main() -> None:
 
     jax.config.update("jax_enable_x64", True)
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"predict": predict, "list": list_systems, "verify": verify, "plot": plot},
-            prog="tractax",
-            description="Exactly solvable models of learning: predict a training run, check the catalogue, draw it.",
-        )
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"tractax: {message}", file=sys.stderr)
+            tyro.extras.subcommand_cli_from_dict(
+                {"predict": predict, "list": list_systems, "verify": verify, "plot": plot},
+                prog="tractax",
+                description="Exactly solvable models of learning: predict a training run, check the catalogue, draw it.",
+            )
     except (ValueError, OSError, ImportError) as error:
         print(f"tractax: {error}", file=sys.stderr)
         sys.exit(2)

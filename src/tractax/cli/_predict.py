@@ -37,7 +37,7 @@ def predict(
     lam: float = 0.0,
     depth: int = 2,
     width: int | None = None,
-    init_scale: float = 1e-3,
+    init_scale: float | None = None,
     horizon: float | None = None,
     seed: int = 0,
     figure: str | None = None,
@@ -57,7 +57,7 @@ def predict(
         lam: The lambda of a lambda-balanced start.
         depth: Layers of weights.
         width: Hidden units per layer. Default: the smaller of the numbers of inputs and outputs.
-        init_scale: Size of the initial weights.
+        init_scale: Size of the initial weights. Default: 0.001; beyond two layers, 0.001 ** (1 / depth).
         horizon: Train until this time. Default: half as long again as the predicted learning times.
         seed: Draws the initial weights.
         figure: Where the figure goes (.png, .pdf, .svg). Default: tractax-NAME.png.
@@ -73,7 +73,8 @@ def predict(
     model = initialise(
         task, start=start, depth=depth, width=width, init_scale=init_scale, lam=lam, key=jax.random.key(seed)
     )
-    print(f"network  {' - '.join(map(str, model.sizes))}, {start} start of scale {init_scale:g}, gradient flow")
+    size = float(jnp.linalg.norm(model.product, ord=2))
+    print(f"network  {' - '.join(map(str, model.sizes))}, {start} start of size {size:.1g}, gradient flow")
     if not whiten:
         print("theory   inputs that are not whitened have no closed form")
     predicted = forecast(model, task, start=start, horizon=horizon)

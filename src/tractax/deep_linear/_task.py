@@ -102,8 +102,8 @@ class LinearTask(AbstractTask):
         else:
             inputs = X - jnp.mean(X, axis=0, keepdims=True) if center else X
         examples = X.shape[0]
-        covariance = None if whiten_inputs else inputs.T @ inputs / examples
-        power = jnp.sum(Y**2) / examples
+        covariance = None if whiten_inputs else _moderate("X", inputs.T @ inputs / examples)
+        power = _moderate("Y", jnp.sum(Y**2) / examples)
         return cls(Y.T @ inputs / examples, covariance, target_power=power, whitening=whitening)
 
     @property
@@ -131,6 +131,10 @@ class LinearTask(AbstractTask):
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The loss of a `DeepLinear` network, or of any other model that is linear in its input."""
         return self.loss_of_map(linear_map(model, self.optimum.shape[1]))
+
+
+def _moderate(name: str, moment: Array) -> Array:
+    return require(moment, jnp.all(jnp.isfinite(moment)), f"`{name}` must be smaller; its squares overflow.")
 
 
 @jax.jit

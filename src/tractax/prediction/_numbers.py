@@ -16,7 +16,7 @@ def save_numbers(path: str | Path, forecast: Forecast, outcome: Outcome) -> Path
     `ValueError` for another suffix, `OSError` for a place that cannot be written to.
     """
     path = Path(path)
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise ValueError(f"`numbers` must end in .npz; got {str(path)!r}.")
     arrays = {"times": forecast.ts, "singular_values": forecast.reader.singular_values}
     if forecast.reading is not None:
@@ -30,6 +30,7 @@ def save_numbers(path: str | Path, forecast: Forecast, outcome: Outcome) -> Path
         "simulated_loss": outcome.reading.loss,
         "simulated_learning_time": outcome.learning_times,
     }
-    with whole_file(path) as draft:
-        np.savez_compressed(draft, **{name: np.asarray(array) for name, array in arrays.items()})
+    # An open file, since NumPy appends ".npz" to other names.
+    with whole_file(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})
     return path

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..analysis import compare, crossing_times
-from ..core import Assumption, Trajectory, check_positive
+from ..core import RESULTS, Assumption, Trajectory, check_positive
 from ..deep_linear import (
     AbstractLinearSolution,
     BalancedEndToEnd,
@@ -35,8 +35,12 @@ Start = Literal["balanced", "aligned", "lambda"]
 # Modes weaker than this, relative to the strongest, are not waited for.
 _RELEVANT = 1e-2
 _POINTS = 400
-_MAX_STEPS = 4096  # of the reduced equations, whose steps are all kept
 _BATCH = 50  # times evaluated side by side: bounds memory, and divides the points so that one program is compiled
+
+_NO_HORIZON = (
+    "`horizon` must be given: theory says that no mode is learned from these weights in any reasonable time; smaller "
+    "ones (`init_scale`) may learn, or others (`seed`)."
+)
 
 
 class Reading(eqx.Module):
@@ -134,7 +138,7 @@ def initialise(
     start: Start = "balanced",
     depth: int = 2,
     width: int | None = None,
-    init_scale: ArrayLike = 1e-3,
+    init_scale: ArrayLike | None = None,
     lam: ArrayLike = 0.0,
     key: PRNGKeyArray,
 ) -> DeepLinear:
@@ -144,10 +148,12 @@ def initialise(
 
     - `task`: the task.
     - `start`: `"balanced"`, random and balanced; `"aligned"`, balanced and aligned with the task; `"lambda"`, two random
-      layers with $W_2^\\top W_2 - W_1W_1^\\top = \\lambda I$.
+      layers with $W_2^\\top W_2 - W_1W_1^\\top = \\lambda I$. Half of the random starts of a square network lead to a
+      saddle, since its determinant keeps its sign; they are mirrored into the other half.
     - `depth`: the number of layers of weights.
     - `width`: of the hidden layers; `None` for the smaller one of the numbers of inputs and outputs.
-    - `init_scale`: the size of each layer's singular values (for `"lambda"`, of the smaller layer's entries).
+    - `init_scale`: the size of each layer's singular values (for `"lambda"`, of the smaller layer's entries); `None` for
+      0.001, and for `0.001 ** (1 / depth)` beyond two layers, where it takes the map as long to grow.
     - `lam`: $\\lambda$, for `"lambda"` only.
     - `key`: draws the weights.
 
@@ -159,18 +165,20 @@ def initialise(
     width = min(n_in, n_out) if width is None else width
     if depth < 1 or width < 1:
         raise ValueError(f"`depth` and `width` must be at least 1; got {depth} and {width}.")
+    if init_scale is None:
+        init_scale = 1e-3 if depth <= 2 else 1e-3 ** (1 / depth)
     scale = check_positive("init_scale", init_scale)
     if start == "lambda":
         if depth != 2:
             raise ValueError(f"`depth` must be 2 for a lambda-balanced start; got {depth}.")
-        return lambda_balanced((n_in, width, n_out), lam=lam, scale=scale, key=key)
+        return _mirrored(lambda_balanced((n_in, width, n_out), lam=lam, scale=scale, key=key), task)
     if float(lam) != 0:
         raise ValueError(f"`lam` is for start 'lambda' only; got {float(lam)} with {start!r}.")
     hidden = (width,) * (depth - 1)
     if start == "aligned":
         return aligned(task, hidden, strength=scale**depth, key=key)
     if start == "balanced":
-        return balanced((n_in, *hidden, n_out), scale=scale, key=key)
+        return _mirrored(balanced((n_in, *hidden, n_out), scale=scale, key=key), task)
     raise ValueError(f"`start` must be 'balanced', 'aligned' or 'lambda'; got {start!r}.")
 
 
@@ -188,8 +196,13 @@ def forecast(
 
     **Raises:**
 
-    `ValueError` if the theory that should apply does not, or no mode is learned in any reasonable time.
+    `ValueError` if the theory that should apply does not, the targets do not depend on the inputs, or no mode is learned
+    in any reasonable time.
     """
+    explained = jnp.sum(task.optimum * task.cross_covariance)
+    rounding = (1e3 * jnp.finfo(explained.dtype).eps) ** 2
+    if not explained > rounding * (explained + 2 * task.floor):
+        raise ValueError("`task` must have something to learn; its targets do not depend linearly on its inputs.")
     reader = Reader(task)
     theory = _theory(model, task, start)
     if horizon is None:
@@ -204,13 +217,13 @@ def forecast(
     else:
         t1 = float(check_positive("horizon", horizon))
         if theory is BalancedEndToEnd:
-            solution = BalancedEndToEnd.from_model(model, task, t1=t1, max_steps=_MAX_STEPS)
+            solution = _reduced_flow(model, task, t1)
         else:
             solution = None if theory is None else theory.from_model(model, task)  # pyright: ignore
     if theory is None or solution is None:
         return Forecast(model, task, None, (), reader, _uniform(reader, t1), None, None)
-    ts, _, crossings = _look(solution, reader, _uniform(reader, t1))
-    times, rises = _refine(solution, reader, crossings, ts[-1])
+    ts, reading, crossings = _look(solution, reader, _uniform(reader, t1))
+    times, rises = _refine(solution, reader, crossings, ts, reading.strength)
     ts, reading, _ = _look(solution, reader, _well_spread(ts, times, rises))
     return Forecast(model, task, solution, theory.assumptions(model, task), reader, ts, reading, times)
 
@@ -222,7 +235,13 @@ def simulate(forecast: Forecast, *, progress_meter: diffrax.AbstractProgressMete
 
     - `forecast`: the forecast.
     - `progress_meter`: as in `tx.train`.
+
+    **Raises:**
+
+    `ValueError` if the simulation does not arrive.
     """
+    # Weights must stay above what errors of integration are compared with.
+    size = float(max(jnp.max(jnp.abs(w)) for w in forecast.model.weights))
     trajectory = train(
         forecast.model,
         forecast.task,
@@ -230,10 +249,13 @@ def simulate(forecast: Forecast, *, progress_meter: diffrax.AbstractProgressMete
         forecast.ts,
         observe=forecast.reader,
         solver=diffrax.Dopri8(),
-        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-14),
+        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=min(1e-14, 1e-11 * size)),
         max_steps=2**20,
         progress_meter=progress_meter,
+        throw=False,
     )
+    if trajectory.result != RESULTS.successful:
+        raise ValueError(f"The simulation failed. {RESULTS[trajectory.result]}")
     reading = trajectory.observed
     times = crossing_times(forecast.ts, reading.strength, forecast.reader.singular_values / 2)
     error = None
@@ -251,6 +273,16 @@ def _theory(model: DeepLinear, task: LinearTask, start: Start) -> type[AbstractL
     return None if start == "lambda" else BalancedEndToEnd
 
 
+def _mirrored(model: DeepLinear, task: LinearTask) -> DeepLinear:
+    """Its first input mirrored, which changes no balance, if the determinants of map and task differ in sign."""
+    n_out, n_in = task.optimum.shape
+    if n_in != n_out or min(model.sizes) < n_in:
+        return model
+    signs = [np.linalg.slogdet(np.asarray(w))[0] for w in (model.product, task.optimum)]
+    first, *rest = model.weights
+    return DeepLinear((first.at[:, 0].multiply(-1.0), *rest)) if signs[0] * signs[1] < 0 else model
+
+
 def _typical_time(reader: Reader, model: DeepLinear) -> float:
     """A rough learning time of the strongest mode: its escape from the initial weights."""
     s, depth = float(reader.singular_values[0]), model.depth
@@ -261,39 +293,41 @@ def _typical_time(reader: Reader, model: DeepLinear) -> float:
 
 
 def _horizon(solution: AbstractLinearSolution, reader: Reader, guess: float) -> float:
-    """Half as long again as the learning times of all relevant modes that the closed form says will be learned."""
-    due = _relevant(reader) & _learned_in_the_end(solution, reader)
-    if not bool(jnp.any(due)):
-        raise ValueError("`horizon` must be given: theory says that no mode will be learned from these weights.")
+    """Half as long again as the learning times of all modes to be learned that the closed form says will be."""
+    due = _due(reader, solution.product(0.0)) & _learned_in_the_end(solution, reader)
     t1 = guess
-    for _ in range(60):
+    for _ in range(60 if bool(jnp.any(due)) else 0):
         times = jnp.where(due, _look(solution, reader, _uniform(reader, t1))[-1], 0.0)
         if not bool(jnp.any(jnp.isnan(times))):
             return 1.5 * float(jnp.max(times))
         t1 = 2 * t1
-    raise ValueError("`horizon` must be given: the modes take more than any reasonable time to be learned.")
+    raise ValueError(_NO_HORIZON)
 
 
 def _follow_reduced_flow(
     model: DeepLinear, task: LinearTask, reader: Reader, guess: float
 ) -> tuple[AbstractLinearSolution, float]:
-    """Integrates the reduced equations until as many relevant modes are learned as the smallest layer has room for.
+    """Integrates the reduced equations until as many modes are learned as the smallest layer has room for.
 
     Where that never comes (a saddle), five doublings of the horizon without another mode are taken for the end.
     """
-    relevant = _relevant(reader)
-    room = min(int(jnp.sum(relevant)), *model.sizes)
+    due = _due(reader, model.product)
+    room = min(int(jnp.sum(due)), *model.sizes)
     t1, learned, idle = guess, 0, 0
-    for _ in range(16):
-        solution = BalancedEndToEnd.from_model(model, task, t1=t1, max_steps=_MAX_STEPS)
-        times = jnp.where(relevant, _look(solution, reader, _uniform(reader, t1))[-1], jnp.nan)
+    for _ in range(16 if room else 0):
+        solution = _reduced_flow(model, task, t1)
+        times = jnp.where(due, _look(solution, reader, _uniform(reader, t1))[-1], jnp.nan)
         before, learned = learned, int(jnp.sum(~jnp.isnan(times)))
         idle = idle + 1 if learned == before else 0
         if learned >= room or (learned and idle == 5):
             t1 = 1.5 * float(jnp.nanmax(times))
-            return BalancedEndToEnd.from_model(model, task, t1=t1, max_steps=_MAX_STEPS), t1
+            return _reduced_flow(model, task, t1), t1
         t1 = 2 * t1
-    raise ValueError("`horizon` must be given: no mode is learned in any reasonable time.")
+    raise ValueError(_NO_HORIZON)
+
+
+def _reduced_flow(model: DeepLinear, task: LinearTask, t1: float) -> BalancedEndToEnd:
+    return BalancedEndToEnd.from_model(model, task, t1=t1, max_steps=max(2**12, 2**19 // task.optimum.size))
 
 
 def _uniform(reader: Reader, t1: float) -> Array:
@@ -315,8 +349,10 @@ def _well_spread(uniform: Array, times: Array, rises: Array) -> Array:
     return jnp.asarray(ts, uniform.dtype) if np.all(np.diff(ts) > 0) else uniform
 
 
-def _relevant(reader: Reader) -> Array:
-    return reader.singular_values > _RELEVANT * reader.singular_values[0]
+def _due(reader: Reader, start: Array) -> Array:
+    """The modes that are waited for: strong ones that do not start beyond half of their strength."""
+    s = reader.singular_values
+    return (s > _RELEVANT * s[0]) & (reader.of_map(start).strength < s / 2)
 
 
 @eqx.filter_jit
@@ -332,9 +368,13 @@ def _learned_in_the_end(solution: AbstractLinearSolution, reader: Reader) -> Arr
 
 
 @eqx.filter_jit
-def _refine(solution: AbstractLinearSolution, reader: Reader, times: Array, t1: Array) -> tuple[Array, Array]:
-    """Newton's method on the theory itself, from interpolated crossing times; also the time each mode takes to rise."""
-    halves = reader.singular_values / 2
+def _refine(
+    solution: AbstractLinearSolution, reader: Reader, times: Array, ts: Array, strengths: Array
+) -> tuple[Array, Array]:
+    """Crossing times by bisection and Newton's method on the theory itself; also the time each mode takes to rise."""
+    halves, index = reader.singular_values / 2, jnp.arange(times.shape[0])
+    after = jnp.clip(jnp.searchsorted(ts, times), 1, ts.shape[0] - 1)
+    below = strengths[after - 1, index] < halves
 
     def strength(t):
         state = solution.evaluate(t)
@@ -342,11 +382,15 @@ def _refine(solution: AbstractLinearSolution, reader: Reader, times: Array, t1: 
         slope = solution.vector_field(t, state)
         return jax.jvp(lambda state: reader.of_map(solution.product_of(state)).strength, (state,), (slope,))
 
-    def newton(_, carry):
-        t, _ = carry
+    def narrow(step, carry):
+        t, first, last, _ = carry
         values, slopes = (jnp.diagonal(x) for x in jax.vmap(strength)(t))
-        return jnp.clip(t - (values - halves) / slopes, 0.0, t1), halves / jnp.abs(slopes)
+        later = (values < halves) == below
+        first, last = jnp.where(later, t, first), jnp.where(later, last, t)
+        # A mode may rise in a small part of the time between two points, where Newton's method would not find it.
+        newton = jnp.clip(t - (values - halves) / slopes, first, last)
+        return jnp.where(step < 30, (first + last) / 2, newton), first, last, slopes
 
-    missing = jnp.isnan(times)
-    t, rises = jax.lax.fori_loop(0, 4, newton, (jnp.where(missing, 0.0, times), jnp.zeros_like(times)))
-    return jnp.where(missing, jnp.nan, t), rises
+    first, last = ts[after - 1], ts[after]
+    t, _, _, slopes = jax.lax.fori_loop(0, 34, narrow, ((first + last) / 2, first, last, halves))
+    return jnp.where(jnp.isnan(times), jnp.nan, t), halves / jnp.abs(slopes)
