@@ -36,9 +36,7 @@ class MultiTaskRegression(AbstractSampledTask):
     noise_variance: Float[Array, ""]
     length: int = eqx.field(static=True)
 
-    def __init__(
-        self, supports: ArrayLike, length: ArrayLike, *, powers: ArrayLike = 1.0, noise_variance: ArrayLike = 0.0
-    ):
+    def __init__(self, supports: ArrayLike, length: int, *, powers: ArrayLike = 1.0, noise_variance: ArrayLike = 0.0):
         supports = check_matrix("supports", supports)
         binary = jnp.all((supports == 0) | (supports == 1)) & jnp.all(jnp.sum(supports, axis=1) > 0)
         message = "`supports` must be of ones and zeros, with a one for every task."

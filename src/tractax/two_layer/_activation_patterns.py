@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray
 
 from ..core import check_count, check_key, check_matrix
 
@@ -54,7 +54,7 @@ def activation_patterns(inputs: ArrayLike) -> Bool[Array, "patterns examples"]:
     return jnp.asarray(np.unique(patterns, axis=0))
 
 
-def sampled_patterns(inputs: ArrayLike, samples: PyTree, *, key: PRNGKeyArray | None) -> Bool[Array, "patterns examples"]:
+def sampled_patterns(inputs: ArrayLike, samples: int, *, key: PRNGKeyArray | None) -> Bool[Array, "patterns examples"]:
     r"""The patterns $1[x_k\cdot u > 0]$ of random weights $u$ with independent normal entries.
 
     **Arguments:**

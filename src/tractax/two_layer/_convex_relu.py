@@ -121,7 +121,7 @@ class ConvexReLU(eqx.Module):
         self,
         *,
         rtol: ArrayLike | None = None,
-        max_steps: PyTree = 200_000,
+        max_steps: int = 200_000,
         throw: bool = True,
         progress_meter: diffrax.AbstractProgressMeter | None = None,
     ) -> ConvexReLUOptimum:

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from ..core import check_count
 
@@ -56,7 +56,7 @@ class FiniteGroup(eqx.Module):
         return self.table.shape[0]
 
 
-def cyclic_group(order: ArrayLike) -> FiniteGroup:
+def cyclic_group(order: int) -> FiniteGroup:
     """Residues under addition.
 
     **Arguments:**
@@ -68,7 +68,7 @@ def cyclic_group(order: ArrayLike) -> FiniteGroup:
     return FiniteGroup((x[:, None] + x[None, :]) % order, (1,) * (order % 2 == 0), (1,) * math.ceil(order / 2 - 1))
 
 
-def dihedral_group(corners: ArrayLike) -> FiniteGroup:
+def dihedral_group(corners: int) -> FiniteGroup:
     """The symmetries of a regular polygon: rotations first, then reflections. That of a triangle is $S_3$.
 
     **Arguments:**

@@ -23,6 +23,7 @@ Source: Tian 2025, arXiv 2509.21519, whose normalisation of $E$ differs by a fac
 more, and those of quaternionic type, have not been checked.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -52,7 +53,7 @@ class Li2Energy(eqx.Module):
 
     group: FiniteGroup
     pairs: Int[Array, "pairs 2"]
-    activation: PyTree = eqx.field(static=True)
+    activation: Callable = eqx.field(static=True)
 
     def __init__(self, group: PyTree, pairs: ArrayLike | None = None, activation: PyTree = jnp.square):
         if not isinstance(group, FiniteGroup):
@@ -110,7 +111,7 @@ class Li2Energy(eqx.Module):
             raise ValueError("`group` must know the dimensions of its representations for `maxima`.")
         return jnp.asarray(sorted(found))
 
-    def ascend(self, weights: ArrayLike, steps: Any = 1000) -> Float[Array, " inputs"]:
+    def ascend(self, weights: ArrayLike, steps: int = 1000) -> Float[Array, " inputs"]:
         r"""Climbs on the unit sphere, by $w \to (w + \nabla E/\lVert\nabla E\rVert)$, normalised.
 
         **Arguments:**

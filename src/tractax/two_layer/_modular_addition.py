@@ -44,22 +44,17 @@ class ModularAddition(AbstractSampledTask):
 
     def loss(self, model: PyTree) -> Float[Array, ""]:
         """The loss, averaged over all pairs."""
-        logits = self.logits(model)
-        x = jnp.arange(self.p)
-        return jnp.mean(self._losses(logits, (x[:, None] + x[None, :]) % self.p))
+        return jnp.mean(self._losses(self.logits(model), self._sums))
 
     def accuracy(self, model: PyTree) -> Float[Array, ""]:
         """The fraction of all pairs whose largest score is that of the right answer."""
         logits = self.logits(model)
-        x = jnp.arange(self.p)
-        right = jnp.argmax(logits, axis=2) == (x[:, None] + x[None, :]) % self.p
-        return jnp.mean(right.astype(logits.dtype))
+        return jnp.mean((jnp.argmax(logits, axis=2) == self._sums).astype(logits.dtype))
 
     def margin(self, model: PyTree) -> Float[Array, ""]:
         """The least lead, over all pairs, of the score of the right answer over that of any other."""
         logits = self.logits(model)
-        x = jnp.arange(self.p)
-        right = jax.nn.one_hot((x[:, None] + x[None, :]) % self.p, self.p, dtype=logits.dtype)
+        right = jax.nn.one_hot(self._sums, self.p, dtype=logits.dtype)
         return jnp.min(jnp.sum(right * logits, axis=2) - jnp.max(jnp.where(right == 1, -jnp.inf, logits), axis=2))
 
     def sample(self, key: PRNGKeyArray, batch: int) -> tuple[Int[Array, " batch"], Int[Array, " batch"]]:
@@ -71,6 +66,12 @@ class ModularAddition(AbstractSampledTask):
         """The loss, averaged over some pairs; for any model of two residues with $p$ scores."""
         x, y = batch
         return jnp.mean(self._losses(jax.vmap(model)(x, y), (x + y) % self.p))
+
+    @property
+    def _sums(self) -> Int[Array, "p p"]:
+        """The answers to all pairs."""
+        x = jnp.arange(self.p)
+        return (x[:, None] + x[None, :]) % self.p
 
     def _losses(self, logits: Float[Array, "*pairs p"], answers: Int[Array, "*pairs"]) -> Float[Array, "*pairs"]:
         if self.loss_name == "squared":

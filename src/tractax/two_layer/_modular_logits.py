@@ -29,12 +29,12 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import Assumption, check_count, check_finite, check_key, enforce, relative_norm, tolerance_for
 from ._modular_modes import ModularModes, modular_modes
-from ._modular_network import ModularNetwork, SeparateModularNetwork, check_modulus, same_function
+from ._modular_network import ModularNetwork, SeparateModularNetwork, check_modulus, residue_angles, same_function
 
 
 def phase_locked_network(
-    p: ArrayLike,
-    neurons: ArrayLike,
+    p: int,
+    neurons: int,
     *,
     embedding: ArrayLike = 1.0,
     readout: ArrayLike = 1.0,
@@ -59,13 +59,13 @@ def phase_locked_network(
     alpha, beta = (_per_frequency(name, x, p) for name, x in (("embedding", embedding), ("readout", readout)))
     phase = check_finite("phase", phase, scalar=True)
     phases = phase.astype(alpha.dtype) + jnp.arange(neurons, dtype=alpha.dtype) * (2 * jnp.pi / neurons)
-    angles = _angles(p, alpha.dtype)[:, None, :]
+    angles = residue_angles(p, alpha.dtype)[:, None, :]
     waves = jnp.cos(angles + phases[None, :, None]), jnp.cos(angles + 2 * phases[None, :, None])
     theta, xi = (size[:, None, None] * wave for size, wave in zip((alpha, beta), waves, strict=True))
     return ModularNetwork(theta.reshape(-1, p), xi.reshape(-1, p), activation)
 
 
-def quadratic_logits(p: ArrayLike, strengths: ArrayLike) -> Float[Array, "p p p"]:
+def quadratic_logits(p: int, strengths: ArrayLike) -> Float[Array, "p p p"]:
     r"""The scores of a phase-locked network with quadratic activation.
 
     **Arguments:**
@@ -79,11 +79,11 @@ def quadratic_logits(p: ArrayLike, strengths: ArrayLike) -> Float[Array, "p p p"
     """
     p = check_modulus(p, odd=True)
     strengths = _per_frequency("strengths", strengths, p)
-    waves = jnp.cos(_angles(p, strengths.dtype))
+    waves = jnp.cos(residue_angles(p, strengths.dtype))
     return _combine(strengths[:, None] * (1 + waves) / 2, waves)
 
 
-def relu_logits(p: ArrayLike, strengths: ArrayLike) -> Float[Array, "p p p"]:
+def relu_logits(p: int, strengths: ArrayLike) -> Float[Array, "p p p"]:
     r"""The scores of a phase-locked network of rectifiers, in the limit of many neurons.
 
     **Arguments:**
@@ -97,7 +97,7 @@ def relu_logits(p: ArrayLike, strengths: ArrayLike) -> Float[Array, "p p p"]:
     """
     p = check_modulus(p, odd=True)
     strengths = _per_frequency("strengths", strengths, p)
-    angles = _angles(p, strengths.dtype)
+    angles = residue_angles(p, strengths.dtype)
     return _combine(2 / (3 * jnp.pi) * strengths[:, None] * jnp.abs(jnp.cos(angles / 2)), jnp.cos(angles))
 
 
@@ -157,7 +157,7 @@ def _measure(model: ModularNetwork, quadratic: bool) -> tuple[Array, tuple[Array
     return jnp.sum(weights * jnp.cos(modes.misalignment), axis=0), violations
 
 
-def gromov_network(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> SeparateModularNetwork:
+def gromov_network(p: int, left: int, right: int) -> SeparateModularNetwork:
     r"""Separate embeddings that add without flaws, on a full grid of phases for every frequency.
 
     **Arguments:**
@@ -177,7 +177,7 @@ def gromov_network(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> SeparateM
     return _gromov(p, frequencies, jnp.tile(phases, (1, (p - 1) // 2)))
 
 
-def random_gromov_network(p: ArrayLike, neurons: ArrayLike, *, key: PRNGKeyArray | None) -> SeparateModularNetwork:
+def random_gromov_network(p: int, neurons: int, *, key: PRNGKeyArray | None) -> SeparateModularNetwork:
     """The same with random phases, and frequencies in turn: right with enough neurons.
 
     **Arguments:**
@@ -192,7 +192,7 @@ def random_gromov_network(p: ArrayLike, neurons: ArrayLike, *, key: PRNGKeyArray
     return _gromov(p, jnp.arange(neurons) % ((p - 1) // 2), phases)
 
 
-def gromov_logits(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> Float[Array, "p p p"]:
+def gromov_logits(p: int, left: int, right: int) -> Float[Array, "p p p"]:
     r"""$\tfrac{N_1N_2}4(p\,1_{j=x+y} - 1)$, the scores of `gromov_network`, indexed by $x$, $y$, $j$."""
     p, left, right = check_modulus(p, odd=True), check_count("left", left, least=3), check_count("right", right, least=3)
     x = jnp.arange(p)
@@ -201,16 +201,9 @@ def gromov_logits(p: ArrayLike, left: ArrayLike, right: ArrayLike) -> Float[Arra
 
 
 def _gromov(p: int, frequencies: Array, phases: Array) -> SeparateModularNetwork:
-    angles = _angles(p, phases.dtype)[frequencies]
+    angles = residue_angles(p, phases.dtype)[frequencies]
     left, right = phases[:, :, None]
     return SeparateModularNetwork(jnp.cos(angles + left), jnp.cos(angles + right), jnp.cos(angles + left + right))
-
-
-@eqx.filter_jit
-def _angles(p: int, dtype: jnp.dtype) -> Float[Array, "frequencies p"]:
-    """$2\\pi kx/p$, by whole turns less."""
-    turns = (jnp.arange(1, (p + 1) // 2)[:, None] * jnp.arange(p)[None, :]) % p
-    return (2 * jnp.pi / p) * turns.astype(dtype)
 
 
 @eqx.filter_jit

@@ -97,14 +97,11 @@ class ModularNetwork(AbstractModularNetwork):
                 "`embedding` and `readout` must have the same shape (neurons, frequencies) without empty axes; "
                 f"got {a.shape} and {b.shape}."
             )
-        frequencies = jnp.arange(1, a.shape[1] + 1)
         p = 2 * a.shape[1] + 1
 
         def waves(amplitudes: Array) -> Array:
             real, imaginary = jnp.real(amplitudes), jnp.imag(amplitudes)
-            # By whole turns less, so that large p costs no digits.
-            turns = (frequencies[:, None] * jnp.arange(p)[None, :]) % p
-            angles = (2 * jnp.pi / p) * turns.astype(real.dtype)
+            angles = residue_angles(p, real.dtype)
             return real @ jnp.cos(angles) - imaginary @ jnp.sin(angles)
 
         return cls(waves(a), waves(b), activation)
@@ -147,7 +144,7 @@ class SeparateModularNetwork(AbstractModularNetwork):
 
 
 def gaussian_modular_network(
-    p: ArrayLike, neurons: ArrayLike, *, scale: ArrayLike, key: PRNGKeyArray | None, activation: PyTree = jnp.square
+    p: int, neurons: int, *, scale: ArrayLike, key: PRNGKeyArray | None, activation: PyTree = jnp.square
 ) -> ModularNetwork:
     """Independent normal weights.
 
@@ -164,6 +161,13 @@ def gaussian_modular_network(
     scale = check_positive("scale", scale, scalar=True)
     embedding, readout = scale * standard_normal(key, (2, neurons, p), scale.dtype)
     return ModularNetwork(embedding, readout, activation)
+
+
+@eqx.filter_jit
+def residue_angles(p: int, dtype: jnp.dtype) -> Float[Array, "frequencies p"]:
+    """$2\\pi kx/p$ for the frequencies $k < p/2$ and all $x$, by whole turns less, so that large $p$ costs no digits."""
+    turns = (jnp.arange(1, (p + 1) // 2)[:, None] * jnp.arange(p)[None, :]) % p
+    return (2 * jnp.pi / p) * turns.astype(dtype)
 
 
 def same_function(activation: Callable, known: Callable) -> bool:

@@ -22,6 +22,7 @@ from ...transformers import (
     plateau_losses,
 )
 from .._system import AbstractSystem, Citation, Exponent
+from ._merged_linear_attention import graded_task
 
 
 class SeparateKQAttentionSystem(AbstractSystem):
@@ -68,11 +69,6 @@ class SeparateKQAttentionSystem(AbstractSystem):
         overlay(right, ts, predicted, found, [f"$e_{i + 1}$" for i in range(4)], markers=48)
         right.set(xlabel="time $t/\\tau$", ylabel="$v_i^3\\gamma_i$, learned of the component", title="Aligned heads")
         right.set_xscale("log")
-
-
-def graded_task() -> InContextRegression:
-    """Inputs with variances in the ratio 4 : 3 : 2 : 1."""
-    return InContextRegression(jnp.diag(jnp.asarray([0.4, 0.3, 0.2, 0.1])), length=31)
 
 
 def _first_drop(model: SeparateAttention, task: InContextRegression, scale: Float[Array, ""]) -> Float[Array, ""]:
