@@ -119,6 +119,12 @@ def test_refuses():
             lambda: MirrorFlow(Entropy()).init(eqx.filter(MODEL, eqx.is_inexact_array)),
             "`model` must have positive parameters for the potential Entropy",
         ),
+        (
+            lambda: MirrorDescent(0.1, Entropy()).init(eqx.filter(MODEL, eqx.is_inexact_array)),
+            "`model` must have positive parameters for the potential Entropy",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             build()
+    with pytest.raises(RuntimeError, match="`model` must have positive parameters for the potential Entropy"):
+        tx.train(MODEL, TASK, MirrorDescent(0.1, Entropy()), [0.1])

@@ -150,7 +150,7 @@ def test_refusals():
         (lambda: solve(jnp.asarray([1.0])), "stable rates"),
         (lambda: stationary_spread(TASK, 1.0), "`rate` must be below 2 / curvature"),
         (lambda: optimal_decay(0.1, 1.0, 0), "`steps` must be a whole number"),
-        (lambda: warmup_stable_decay(0.1, 1.0, -1, 2, 3), "`warmup` must not be negative"),
+        (lambda: warmup_stable_decay(0.1, 1.0, -1, 2, 3), "`warmup` must be a whole number of at least 0"),
         (lambda: TokenTask(1.1), "`probability` must not exceed 1"),
         (lambda: CertainToken.from_model(TokenLogit(0.0), TokenTask(0.9)), "a certain token"),
         (lambda: CertainToken.from_model(TokenLogit(jnp.ones(2)), TokenTask(1.0)), "`model` must have one logit"),

@@ -170,6 +170,10 @@ def test_refuses_what_is_no_model_task_or_rule():
     for rule in (OtherRule(), tx.GradientFlow, "descent"):
         with pytest.raises(ValueError, match="`rule` must be a flow rule or a step rule"):
             train(MODEL, TASK, rule, [1.0])
+    with pytest.raises(ValueError, match="`stepsize_controller` must be given for LangevinFlow, which has noise"):
+        train(MODEL, TASK, tx.rules.LangevinFlow(0.1), [1.0], key=jax.random.key(0))
+    with pytest.raises(ValueError, match="`optimiser` must return an optax transformation; got "):
+        train(MODEL, TASK, tx.GradientDescent(0.1, lambda rate: rate), [1.0])
     for observe in ("loss", [], {"loss": 1.0}):
         with pytest.raises(ValueError, match="`observe` must be a function of the model"):
             train(MODEL, TASK, FLOW, [1.0], observe=observe)

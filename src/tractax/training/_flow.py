@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..core import RESULTS, AbstractFlowRule, Objective, OnFailure, Trajectory, settle
-from ._controller import default_controller
+from ._controller import GivingUp, default_controller
 from ._flow_problem import FlowProblem, FlowSolution
 from ._observe import all_finite, observer, split
 from ._side_by_side import side_by_side
@@ -58,8 +58,14 @@ def solve(
     def record(t: Any, state: PyTree, args: Objective) -> PyTree:
         return arrays_of(t, state, rule.params(state), args)
 
+    terms = rule.terms(state, t0, ts[-1], key=key)
+    if isinstance(controller, GivingUp) and _noisy(terms):
+        raise ValueError(
+            f"`stepsize_controller` must be given for {type(rule).__name__}, which has noise; pass for instance "
+            "`solver=diffrax.Euler(), dt0=0.01, stepsize_controller=diffrax.ConstantStepSize()`."
+        )
     problem = FlowProblem(
-        terms=rule.terms(state, t0, ts[-1], key=key),
+        terms=terms,
         state=state,
         args=objective,
         record=record,
@@ -82,3 +88,12 @@ def solve(
     observed = eqx.combine(solution.observed, static)
     trajectory = Trajectory(ts, observed, objective.model(last), solution.stats, result)
     return settle(trajectory, on_failure), solution
+
+
+def _noisy(terms: PyTree) -> bool:
+    """Whether the differential equation is a stochastic one, for which default tolerances are out of reach."""
+
+    def is_noise(x: Any) -> bool:
+        return isinstance(x, diffrax.AbstractBrownianPath)
+
+    return any(is_noise(x) for x in jax.tree.leaves(terms, is_leaf=is_noise))

@@ -73,7 +73,10 @@ class GradientDescent(AbstractStepRule[optax.OptState]):
         if isinstance(self.optimiser, optax.GradientTransformation):
             return self.optimiser
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        return self.optimiser(self.learning_rate.astype(dtype))
+        made = self.optimiser(self.learning_rate.astype(dtype))
+        if not isinstance(made, optax.GradientTransformation):
+            raise ValueError(f"`optimiser` must return an optax transformation; got {type(made).__name__}.")
+        return made
 
     @property
     def random(self) -> bool:

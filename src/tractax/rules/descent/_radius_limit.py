@@ -42,6 +42,8 @@ class RadiusLimit(AbstractStepRule[Any]):
     def __init__(self, rule: PyTree, logits: Callable, fraction: ArrayLike = 1.0):
         if not isinstance(rule, AbstractStepRule):
             raise ValueError(f"`rule` must be a step rule, such as tx.GradientDescent; got {type(rule).__name__}.")
+        if not callable(logits):
+            raise ValueError(f"`logits` must be a function from a model to the logits; got {logits!r}.")
         self.rule = rule
         self.logits = logits
         self.fraction = check_positive("fraction", fraction, scalar=True)

@@ -293,11 +293,11 @@ def warmup_stable_decay(
 
     **Raises:**
 
-    `ValueError` for a rate or curvature that is not positive, or numbers of steps that are negative.
+    `ValueError` for a rate or curvature that is not positive, numbers of steps that are negative or not whole, or a decay
+    of less than one step.
     """
-    for name, number in (("warmup", warmup), ("stable", stable)):
-        if number < 0:
-            raise ValueError(f"`{name}` must not be negative; got {number}.")
+    warmup, stable = check_count("warmup", warmup, least=0), check_count("stable", stable, least=0)
+    decay = check_count("decay", decay)
     falling = optimal_decay(rate, curvature, decay)
     eta = 2 * falling[0]
     rising = eta * jnp.arange(1, warmup + 1, dtype=eta.dtype) / max(warmup, 1)

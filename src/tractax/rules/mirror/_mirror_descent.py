@@ -10,7 +10,7 @@ from ..descent._weight_decay import check_decay
 from ._mirror_potential import AbstractMirrorPotential, check_potential
 
 
-class MirrorDescent(AbstractStepRule[None]):
+class MirrorDescent(AbstractStepRule[Float[Array, ""]]):
     r"""$\varphi'(\theta)\leftarrow\varphi'(\theta) - \eta\nabla L(\theta)$.
 
     With `Entropy()`, $\theta\leftarrow\theta\,e^{-\eta\nabla L}$: exponentiated gradients. One step takes the flow time
@@ -56,15 +56,17 @@ class MirrorDescent(AbstractStepRule[None]):
         """Whether a step draws a mini-batch."""
         return self.batch_size is not None
 
-    def init(self, params: PyTree) -> None:
-        """Nothing to remember."""
-        self.potential.checked(params)
+    def init(self, params: PyTree) -> Float[Array, ""]:
+        """The learning rate of all steps, if the potential is defined for the parameters."""
+        return self.potential.checked(params, self.learning_rate)
 
-    def step(self, params: PyTree, state: None, objective: Objective, *, key: PRNGKeyArray | None) -> tuple[PyTree, None]:
+    def step(
+        self, params: PyTree, state: Float[Array, ""], objective: Objective, *, key: PRNGKeyArray | None
+    ) -> tuple[PyTree, Float[Array, ""]]:
         """One step."""
         gradient = jax.grad(loss_seen(objective.penalised(self.weight_decay), self.batch_size, key))(params)
 
         def moved(w: Array, gradient: Array) -> Array:
-            return self.potential.moved(w, -self.learning_rate.astype(w.dtype) * gradient)
+            return self.potential.moved(w, -state.astype(w.dtype) * gradient)
 
         return jax.tree.map(moved, params, gradient), state

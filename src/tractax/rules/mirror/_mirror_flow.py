@@ -40,7 +40,7 @@ class MirrorFlow(AbstractParameterFlow):
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""
-        return self.potential.checked(params)
+        return self.potential.checked(params, params)
 
     def vector_field(self, t: Any, params: PyTree, objective: Objective) -> PyTree:
         """The velocity of the parameters."""

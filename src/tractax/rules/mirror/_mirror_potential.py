@@ -25,9 +25,10 @@ class AbstractMirrorPotential(eqx.Module):
     def moved(self, w: Float[Array, "..."], change: Float[Array, "..."]) -> Float[Array, "..."]:
         """The number whose dual is that of `w` plus `change`."""
 
-    def checked(self, params: PyTree) -> PyTree:
-        """The parameters, if the potential is defined for them."""
-        return params
+    def checked(self, params: PyTree, value: PyTree) -> PyTree:
+        """A value that the rule goes on to use, if the potential is defined for the parameters."""
+        del params
+        return value
 
 
 class Entropy(AbstractMirrorPotential):
@@ -45,10 +46,10 @@ class Entropy(AbstractMirrorPotential):
         """$w$ times the exponential of the change."""
         return w * jnp.exp(change)
 
-    def checked(self, params: PyTree) -> PyTree:
-        """The parameters, if they are positive."""
+    def checked(self, params: PyTree, value: PyTree) -> PyTree:
+        """The value, if the parameters are positive."""
         lowest = jnp.min(jnp.stack([jnp.min(x) for x in jax.tree.leaves(params)]))
-        return require(params, lowest > 0, "`model` must have positive parameters for the potential Entropy.")
+        return require(value, lowest > 0, "`model` must have positive parameters for the potential Entropy.")
 
 
 class HyperbolicEntropy(AbstractMirrorPotential):
