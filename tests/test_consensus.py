@@ -224,6 +224,8 @@ def test_refusals():
         ConsensusDescent.from_model(START, TASK, hopping).reduce(Point(jnp.ones(3)))
     with pytest.raises(ValueError, match="`task` must be a QuadraticTask"):
         consensus_point(PotentialTask(jnp.sum), jnp.ones(2), jnp.eye(2), 1.0)
+    with pytest.raises(ValueError, match=r"`inverse_temperature` must have shape \(\)"):
+        consensus_point(TASK, jnp.ones(2), jnp.eye(2), jnp.ones(2))
     with pytest.raises(ValueError, match=r"`mean` must have shape \(2,\)"):
         consensus_point(TASK, jnp.ones(3), jnp.eye(2), 1.0)
     with pytest.raises(ValueError, match="`covariance` must be positive semi-definite"):

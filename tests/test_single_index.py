@@ -277,6 +277,16 @@ def test_refusals():
         SingleIndexFlow.from_model(SingleIndex([1.0, 0.0], SQUARE), task, flow)
     with pytest.raises(ValueError, match="`model` must have 6 inputs"):
         SingleIndexFlow.from_model(model, task, flow).reduce(SingleIndex([1.0, 0.0], SQUARE))
+    for start, signal, t in ((1.5, 1.0, 1.0), (0.5, jnp.nan, 1.0), (0.5, 1.0, -1.0), (jnp.nan, 1.0, 1.0)):
+        with pytest.raises(ValueError, match=r"`start` must|`signal` must be finite|`t` must be a time"):
+            overlap_of_order(start, signal, t, order=3)
+    for start, end, signal in ((-2.0, 0.5, 1.0), (0.1, 1.5, 1.0), (0.1, 0.5, jnp.nan)):
+        with pytest.raises(ValueError, match=r"must lie between -1 and 1|`signal` must be finite"):
+            passage_time(start, end, signal, order=1)
+    with pytest.raises(ValueError, match="`start` must lie below 1; got 2"):
+        escape_time(2.0, 1.0, order=2)
+    with pytest.raises(ValueError, match="`noise_scale` must be non-negative"):
+        gradient_noise(SQUARE, SQUARE, -1.0)
     with pytest.raises(ValueError, match="`model` must be a SingleIndex"):
         MixedSingleIndexFlow.from_model(task, task, flow, t1=1.0)
     with pytest.raises(ValueError, match="`direction` must be a unit vector; its length is 2"):

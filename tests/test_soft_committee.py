@@ -277,6 +277,8 @@ def test_refusals():
         SoftCommittee(jnp.ones((2, 3)), activation=jnp.tanh)
     with pytest.raises(ValueError, match="`noise_scale` must be non-negative"):
         CommitteeTask(model, -0.1)
+    with pytest.raises(ValueError, match=r"`noise_scale` must have shape \(\) .* got \(2,\)"):
+        CommitteeTask(model, jnp.asarray([0.1, 0.2]))
     with pytest.raises(ValueError, match="`teacher` must be a SoftCommittee"):
         CommitteeTask(None)
     with pytest.raises(ValueError, match="`learning_rate` must be positive"):

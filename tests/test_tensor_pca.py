@@ -332,6 +332,8 @@ def test_refusals():
         leading_direction(tensor)
     with pytest.raises(ValueError, match="`moment` must not be zero"):
         leading_direction(np.zeros(3))
+    with pytest.raises(ValueError, match="`moment` must be symmetric"):
+        leading_direction(np.asarray([[1.0, 2.0], [0.0, 1.0]]))
     with pytest.raises(ValueError, match="`size` must be a whole number of at least 2"):
         diffusion_average_square(1.0, size=1)
     with pytest.raises(ValueError, match="`t` must be a time"):

@@ -241,6 +241,10 @@ def test_largest_step_is_the_inverse_of_the_upper_edge():
 
 def test_refuses_what_it_does_not_cover():
     model, task = sample(200)
+    with pytest.raises(ValueError, match="`t` must be a time, t >= 0; got -1"):
+        TwoScaleRegressionFlow(jnp.ones(1), jnp.ones(1) / 2, jnp.ones(1)).bias(-1.0)
+    with pytest.raises(ValueError, match=r"`noise_variance` must have shape \(\)"):
+        TwoScaleRegressionFlow(jnp.ones(1), jnp.ones(1) / 2, jnp.ones(1), jnp.ones(2))
     assert all(bool(a.holds) for a in TwoScaleRegressionFlow.assumptions(model, task))
     for changed, message in (
         (RegressionSample(task.population, 2 * task.inputs, task.labels), "covariance of the population: FAILS"),

@@ -82,6 +82,8 @@ def difference(x: PyTree, y: PyTree, ts: Float[Array, " times"]) -> Comparison:
 
 
 def _values(path: diffrax.AbstractPath, ts: Float[Array, " times"]) -> PyTree:
+    if not isinstance(path, diffrax.AbstractPath):
+        raise ValueError(f"`a` and `b` must be solutions, trajectories or other paths; got {type(path).__name__}.")
     if isinstance(path, Trajectory):
         if path.ts is ts:
             return eqx.filter(path.observed, eqx.is_array)

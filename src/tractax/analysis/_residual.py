@@ -30,6 +30,8 @@ def residual(
 
     A `tx.analysis.Comparison` of $\\dot y(t)$ with $F(t, y(t))$.
     """
+    if not isinstance(solution, AbstractSolution):
+        raise ValueError(f"`solution` must be the solution of a theory; got {type(solution).__name__}.")
     ts = check_times("ts", ts)
     return difference(*_sides(solution, ts, solution.vector_field if vector_field is None else vector_field), ts)
 

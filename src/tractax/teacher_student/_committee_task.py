@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..core import check_positive
 from ._committee import SoftCommittee
-from ._teacher_task import AbstractTeacherTask
+from ._teacher_task import AbstractTeacherTask, check_noise_scale
 
 
 class CommitteeTask(AbstractTeacherTask):
@@ -30,7 +29,7 @@ class CommitteeTask(AbstractTeacherTask):
         if not isinstance(teacher, SoftCommittee):
             raise ValueError(f"`teacher` must be a SoftCommittee; got {type(teacher).__name__}.")
         self.teacher = teacher
-        self.noise_scale = check_positive("noise_scale", noise_scale, zero=True).astype(teacher.weights.dtype)
+        self.noise_scale = check_noise_scale(noise_scale).astype(teacher.weights.dtype)
 
     @property
     def size(self) -> int:

@@ -216,4 +216,5 @@ def _check_cloud(task: Any, mean: Any, covariance: Any, alpha: Any) -> tuple[Qua
     size, dtype = task.minimum.shape[0], task.minimum.dtype
     mean = check_matrix("mean", mean, (size,)).astype(dtype)
     covariance = check_psd("covariance", covariance, size).astype(dtype)
-    return task, mean, covariance, check_positive("inverse_temperature", alpha, zero=True).astype(dtype)
+    alpha = check_matrix("inverse_temperature", check_positive("inverse_temperature", alpha, zero=True), ())
+    return task, mean, covariance, alpha.astype(dtype)

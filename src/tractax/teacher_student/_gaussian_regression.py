@@ -5,7 +5,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractFiniteTask, check_count, check_matrix, check_positive, check_psd, require
 from ._linear_model import check_linear
-from ._teacher_task import AbstractTeacherTask
+from ._teacher_task import AbstractTeacherTask, check_noise_scale
 
 
 class GaussianRegression(AbstractTeacherTask):
@@ -54,7 +54,7 @@ class GaussianRegression(AbstractTeacherTask):
             self.directions = vectors
         message = "`covariance` must not vanish; all inputs would be zero."
         self.variances = require(self.variances, jnp.max(self.variances) > 0, message)
-        self.noise_scale = check_positive("noise_scale", noise_scale, zero=True).astype(dtype)
+        self.noise_scale = check_noise_scale(noise_scale).astype(dtype)
 
     def to_modes(self, x: Float[Array, "*rows in"]) -> Float[Array, "*rows in"]:
         """Inputs or weights, along the eigenvectors of the covariance."""

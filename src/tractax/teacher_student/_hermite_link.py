@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import check_matrix
 
@@ -70,6 +70,13 @@ class HermiteLink(eqx.Module):
     def __call__(self, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """$f(u)$."""
         return jnp.tensordot(self.coefficients, hermite_values(u, self.degree)[np.asarray(self.orders)], 1)
+
+
+def check_link(name: str, link: PyTree) -> HermiteLink:
+    """`link`, if it is a `HermiteLink`, or an error naming `name`."""
+    if not isinstance(link, HermiteLink):
+        raise ValueError(f"`{name}` must be a HermiteLink; got {type(link).__name__}.")
+    return link
 
 
 def hermite_values(u: Float[Array, "*shape"], degree: int) -> Float[Array, "orders *shape"]:

@@ -12,9 +12,9 @@ Source: Ben Arous, Gheissari and Jagannath 2021, arXiv 2003.10409.
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import as_float_array, check_positive
-from ._hermite_link import HermiteLink
-from ._single_index import hermite_signals
+from ..core import check_finite, check_fraction, check_positive
+from ._hermite_link import HermiteLink, check_link
+from ._single_index import check_overlap, hermite_signals
 
 
 def information_exponent(student: HermiteLink, teacher: HermiteLink | None = None, *, tolerance: float = 1e-10) -> int:
@@ -29,7 +29,8 @@ def information_exponent(student: HermiteLink, teacher: HermiteLink | None = Non
 
     `ValueError` if there is none.
     """
-    signals = hermite_signals(student, student if teacher is None else teacher)
+    student = check_link("student", student)
+    signals = hermite_signals(student, student if teacher is None else check_link("teacher", teacher))
     sizes = {k: abs(float(c)) for k, c in signals.items() if k > 0}
     largest = max(sizes.values(), default=0.0)
     if largest == 0:
@@ -52,11 +53,11 @@ def passage_time(start: ArrayLike, end: ArrayLike, signal: ArrayLike, *, order: 
 
     **Raises:**
 
-    `ValueError` for an order below 1.
+    `ValueError` for an order below 1, overlaps that no unit vectors have, or a signal that is not finite.
     """
     check_order(order)
-    start, end = as_float_array("start", start), as_float_array("end", end)
-    signal = jnp.asarray(signal).astype(start.dtype)
+    start, end = check_overlap("start", start), check_overlap("end", end)
+    signal = check_finite("signal", signal).astype(start.dtype)
     x, y = jnp.abs(start), jnp.abs(end.astype(start.dtype))
     if order == 1:
         x, y = start, end.astype(start.dtype)
@@ -80,10 +81,10 @@ def escape_time(start: ArrayLike, signal: ArrayLike, *, order: int) -> Float[Arr
 
     **Raises:**
 
-    `ValueError` for an order below 2, or a start or signal that is not positive.
+    `ValueError` for an order below 2, a start that is not between 0 and 1, or a signal that is not positive.
     """
     check_order(order, least=2)
-    start = check_positive("start", start)
+    start = check_fraction("start", start, zero=False)
     signal = check_positive("signal", signal).astype(start.dtype)
     if order == 2:
         return -jnp.log(start) / (2 * signal)

@@ -21,7 +21,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import as_float_array, check_count, require
+from ..core import as_float_array, check_count, require, tolerance_for
 from ._information_exponent import check_order
 from ._tensor_pca import check_cubic
 
@@ -59,6 +59,9 @@ def leading_direction(moment: ArrayLike) -> Float[Array, " in"]:
         length = jnp.linalg.norm(moment)
         return require(moment / length, length > 0, "`moment` must not be zero, which has no direction.")
     if moment.ndim == 2:
+        asymmetry, size = jnp.max(jnp.abs(moment - moment.T)), jnp.max(jnp.abs(moment))
+        message = f"`moment` must be symmetric; ‖x − xᵀ‖ reaches {asymmetry}."
+        moment = require(moment, asymmetry <= tolerance_for(moment) * size, message)
         return jnp.linalg.eigh(moment)[1][:, -1]
     raise ValueError(f"`moment` must be a vector or a matrix; got shape {moment.shape}.")
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import check_count, check_finite, check_positive, require, standard_normal
+from ..core import check_count, check_finite, check_matrix, require, standard_normal
 from ..special import safe_sqrt
-from ._hermite_link import HermiteLink
+from ._hermite_link import HermiteLink, check_link
 from ._spherical import AbstractSpherical, check_unit
-from ._teacher_task import AbstractTeacherTask
+from ._teacher_task import AbstractTeacherTask, check_noise_scale
 
 
 class SingleIndex(AbstractSpherical):
@@ -31,8 +31,7 @@ class SingleIndex(AbstractSpherical):
     link: HermiteLink
 
     def __init__(self, direction: ArrayLike | Sequence, link: PyTree):
-        if not isinstance(link, HermiteLink):
-            raise ValueError(f"`link` must be a HermiteLink; got {type(link).__name__}.")
+        link = check_link("link", link)
         self.direction = check_unit("direction", direction)
         self.link = eqx.tree_at(lambda f: f.coefficients, link, link.coefficients.astype(self.direction.dtype))
 
@@ -61,7 +60,7 @@ class SingleIndexTask(AbstractTeacherTask):
         if not isinstance(teacher, SingleIndex):
             raise ValueError(f"`teacher` must be a SingleIndex; got {type(teacher).__name__}.")
         self.teacher = teacher
-        self.noise_scale = check_positive("noise_scale", noise_scale, zero=True).astype(teacher.direction.dtype)
+        self.noise_scale = check_noise_scale(noise_scale).astype(teacher.direction.dtype)
 
     @property
     def size(self) -> int:
@@ -106,11 +105,17 @@ def single_indices(
     `ValueError` for an overlap that no unit vectors have, or a size below 2.
     """
     size = check_count("size", size, least=2)
-    m = check_finite("overlap", overlap)
-    m = require(m, jnp.abs(m) <= 1, f"`overlap` must lie between -1 and 1; got {overlap}.")
+    m = check_matrix("overlap", check_overlap("overlap", overlap), ())
     first, second = jnp.linalg.qr(standard_normal(key, (size, 2), m.dtype))[0].T
     across = safe_sqrt((1 - m) * (1 + m))
     return SingleIndex(m * first + across * second, student), SingleIndex(first, teacher)
+
+
+def check_overlap(name: str, overlap: ArrayLike) -> Float[Array, "..."]:
+    """An overlap of unit vectors, or an array of them, or an error naming `name`."""
+    m = check_finite(name, overlap)
+    rounding = 8 * jnp.finfo(m.dtype).eps
+    return require(m, jnp.all(jnp.abs(m) <= 1 + rounding), f"`{name}` must lie between -1 and 1; got {overlap}.")
 
 
 def hermite_signals(student: HermiteLink, teacher: HermiteLink) -> dict[int, Float[Array, ""]]:

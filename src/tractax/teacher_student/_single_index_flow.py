@@ -31,12 +31,14 @@ from ..core import (
     Kind,
     as_float_array,
     check_count,
+    check_finite,
     concrete,
     enforce,
+    require,
     tolerance_for,
 )
 from ..special import monotone_inverse
-from ._single_index import SingleIndex, SingleIndexTask, check_single_index, hermite_signals
+from ._single_index import SingleIndex, SingleIndexTask, check_overlap, check_single_index, hermite_signals
 from ._spherical import SphericalFlow
 
 
@@ -97,7 +99,7 @@ class SingleIndexFlow(AbstractSolution[Alignment]):
 
     def state(self, t: Float[Array, ""]) -> Alignment:
         """The overlap at time `t`."""
-        return Alignment(overlap_of_order(self.initial.overlap, self.signal, t, order=self.order))
+        return Alignment(_overlap(self.initial.overlap, self.signal, t.astype(self.signal.dtype), self.order))
 
     def limit(self) -> Alignment:
         """The overlap as t → ∞: $\\pm1$, or 0 where the start is on the wrong side."""
@@ -121,7 +123,7 @@ def overlap_of_order(start: ArrayLike, signal: ArrayLike, t: ArrayLike, *, order
 
     - `start`: $m(0)$, from -1 to 1.
     - `signal`: $c$, of any sign.
-    - `t`: time, up to infinity.
+    - `t`: time, not negative, up to infinity.
     - `order`: $k \ge 1$.
 
     **Returns:**
@@ -130,11 +132,17 @@ def overlap_of_order(start: ArrayLike, signal: ArrayLike, t: ArrayLike, *, order
 
     **Raises:**
 
-    `ValueError` for an order below 1.
+    `ValueError` for an order below 1, an overlap that no unit vectors have, a signal that is not finite, or a negative
+    time.
     """
     order = check_count("order", order)
-    start = as_float_array("start", start)
-    signal, t = jnp.asarray(signal).astype(start.dtype), jnp.asarray(t).astype(start.dtype)
+    start = check_overlap("start", start)
+    signal, t = check_finite("signal", signal).astype(start.dtype), as_float_array("t", t).astype(start.dtype)
+    t = require(t, jnp.all(t >= 0), f"`t` must be a time, t >= 0; got {t}.")
+    return _overlap(start, signal, t, order)
+
+
+def _overlap(start: Array, signal: Array, t: Array, order: int) -> Array:
     # No signal for an infinite time is no signal.
     elapsed = signal * jnp.minimum(t, jnp.finfo(start.dtype).max)
     if order == 1:

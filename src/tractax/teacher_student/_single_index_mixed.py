@@ -30,10 +30,11 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import AbstractReducedFlow, AbstractRule, AbstractTask, Assumption, FlowPath, Kind, integrate_flow, require
 from ..special import monotone_inverse
-from ._hermite_link import HermiteLink, gauss_hermite, hermite_values
+from ._hermite_link import HermiteLink, check_link, gauss_hermite, hermite_values
 from ._single_index import SingleIndex, SingleIndexTask, check_single_index, hermite_signals
 from ._single_index_flow import Alignment
 from ._spherical import SphericalFlow, SphericalSGD
+from ._teacher_task import check_noise_scale
 
 _Rule = TypeVar("_Rule", bound=AbstractRule)
 
@@ -178,8 +179,12 @@ def gradient_noise(student: HermiteLink, teacher: HermiteLink, noise_scale: Arra
     **Returns:**
 
     The coefficients of a polynomial in $m$, lowest first.
+
+    **Raises:**
+
+    `ValueError` for other links, or a negative noise.
     """
-    n, n_star = student.degree, teacher.degree
+    n, n_star = check_link("student", student).degree, check_link("teacher", teacher).degree
     largest = max(n_star, min(2 * max(n - 1, 0), 2 * n_star))
     # Exact for polynomials of degree below twice the number of nodes.
     points, weights = gauss_hermite(2 * (n + n_star) + 2, student.coefficients.dtype)
@@ -187,7 +192,7 @@ def gradient_noise(student: HermiteLink, teacher: HermiteLink, noise_scale: Arra
     f, f_star = student(points), teacher(points)
     slope_square = jax.jvp(student, (points,), (jnp.ones_like(points),))[1] ** 2
     answers = jnp.zeros(largest + 1, f.dtype).at[: n_star + 1].set(teacher.all_coefficients.astype(f.dtype))
-    noise = jnp.asarray(noise_scale).astype(f.dtype)
+    noise = check_noise_scale(noise_scale).astype(f.dtype)
     coefficients = (hermite @ (weights * slope_square)) * (hermite @ (weights * f_star**2))
     coefficients = coefficients - 2 * (hermite @ (weights * f * slope_square)) * answers
     return coefficients.at[0].add(jnp.sum(weights * (f**2 + noise**2) * slope_square))

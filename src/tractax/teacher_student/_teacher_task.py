@@ -5,9 +5,9 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractSampledTask, standard_normal
+from ..core import AbstractSampledTask, check_matrix, check_positive, standard_normal
 
 
 class AbstractTeacherTask(AbstractSampledTask):
@@ -48,3 +48,8 @@ class AbstractTeacherTask(AbstractSampledTask):
         """Half the squared error, averaged over the batch; for any model with one output."""
         inputs, answers = batch
         return jnp.mean((jax.vmap(model)(inputs) - answers) ** 2) / 2
+
+
+def check_noise_scale(noise_scale: ArrayLike) -> Float[Array, ""]:
+    """The standard deviation of label noise: one number, not negative."""
+    return check_matrix("noise_scale", check_positive("noise_scale", noise_scale, zero=True), ())

@@ -28,6 +28,7 @@ from ..core import (
     AbstractTask,
     Assumption,
     Kind,
+    as_float_array,
     check_matrix,
     check_positive,
     enforce,
@@ -97,7 +98,8 @@ class TwoScaleRegressionFlow(AbstractSolution[RegressionOverlaps]):
 
         self.ratios = check_positive("ratios", levels("ratios", ratios))
         self.signal = check_positive("signal", levels("signal", signal), zero=True)
-        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True).astype(dtype)
+        noise_variance = check_positive("noise_variance", noise_variance, zero=True)
+        self.noise_variance = check_matrix("noise_variance", noise_variance, ()).astype(dtype)
         self.start = check_positive("start", levels("start", start), zero=True)
         overlap = levels("start_overlap", start_overlap)
         # Squares of single precision may underflow.
@@ -145,15 +147,21 @@ class TwoScaleRegressionFlow(AbstractSolution[RegressionOverlaps]):
         """How far the sample is from what its population leads to expect; tolerances are what chance leaves."""
         return sample_assumptions(check_least_squares(cls.__name__, model, task, rule)[1])
 
-    @eqx.filter_jit
     def bias(self, t: ArrayLike) -> Float[Array, ""]:
         """$B(t)$: twice the excess risk without label noise."""
+        return self._bias(_check_time(t))
+
+    def variance(self, t: ArrayLike) -> Float[Array, ""]:
+        """$\\sigma^2V(t)$: what label noise adds to twice the excess risk."""
+        return self._variance(_check_time(t))
+
+    @eqx.filter_jit
+    def _bias(self, t: Float[Array, ""]) -> Float[Array, ""]:
         sample = self._sample
         return sample.bias(self._risk(self._missing), sample.nodes(self._elapsed(t))).astype(self.variances.dtype)
 
     @eqx.filter_jit
-    def variance(self, t: ArrayLike) -> Float[Array, ""]:
-        """$\\sigma^2V(t)$: what label noise adds to twice the excess risk."""
+    def _variance(self, t: Float[Array, ""]) -> Float[Array, ""]:
         sample, t = self._sample, self._elapsed(t)
         return self._scaled(sample.variance(sample.nodes(t), sample.nodes(2 * t)))
 
@@ -231,6 +239,11 @@ def sample_assumptions(task: RegressionSample) -> tuple[Assumption, ...]:
         Assumption("independent inputs and examples", jnp.abs(second - 1) / chance, 12.0),
         Assumption("labels with the noise of the population", excess * (examples / 2) ** 0.5, 6.0),
     )
+
+
+def _check_time(t: ArrayLike) -> Float[Array, ""]:
+    t = as_float_array("t", t)
+    return require(t, t >= 0, f"`t` must be a time, t >= 0; got {t}.")
 
 
 def _check_steps(rule: GradientFlow | GradientDescent, variances: Array, ratios: Array) -> GradientFlow | GradientDescent:
