@@ -246,12 +246,35 @@ def test_other_configurations_are_refused(tmp_path):
     with pytest.raises(ValueError, match="manifest that cannot be read"):
         tx.ensemble(lambda x: scale * x, jnp.arange(4.0), **options)
     manifest.write_text(json.dumps(stored))
-    (tmp_path / "runs" / "chunk-000001.npz").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="chunk that cannot be read"):
-        tx.ensemble(lambda x: scale * x, jnp.arange(4.0), **options)
+    for damaged in (b"nothing", b""):
+        (tmp_path / "runs" / "chunk-000001.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"chunk that cannot be read.*Delete it"):
+            tx.ensemble(lambda x: scale * x, jnp.arange(4.0), **options)
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ValueError, match="`path` must be a new folder"):
         tx.ensemble(lambda x: scale * x, jnp.arange(4.0), path=tmp_path)
+
+
+def test_goes_on_after_a_manifest_was_begun(tmp_path):
+    (tmp_path / ".ensemble.0123.json").write_text("{")
+    np.testing.assert_array_equal(tx.ensemble(lambda x: 2 * x, jnp.arange(4.0), path=tmp_path), 2 * np.arange(4.0))
+
+
+def test_order_of_reductions_is_part_of_the_configuration(tmp_path):
+    mean, quantiles = tx.Mean(), tx.Quantiles(0.5)
+    tx.ensemble(lambda x: 2 * x, jnp.arange(4.0), path=tmp_path / "a", reduce={"m": mean, "q": quantiles})
+    with pytest.raises(ValueError, match="differs in reduce"):
+        tx.ensemble(lambda x: 2 * x, jnp.arange(4.0), path=tmp_path / "a", reduce={"q": quantiles, "m": mean})
+
+
+def test_bfloat16_and_no_numbers(tmp_path):
+    def f(x):
+        return x.astype(jnp.bfloat16)
+
+    for _ in range(2):
+        assert tx.ensemble(f, jnp.arange(4.0), path=tmp_path / "a").dtype == jnp.bfloat16
+    assert tx.ensemble(f, jnp.arange(4.0), reduce=tx.Mean()).mean == 1.5
+    assert tx.ensemble(lambda x: None, jnp.arange(4.0), reduce=tx.Mean()) is None
 
 
 def test_large_constants_are_part_of_the_function(tmp_path):
@@ -270,8 +293,23 @@ def test_to_xarray():
     nested = tx.to_xarray({"a": {"b": jnp.zeros((3, 2))}, "c": jnp.ones(3)})
     assert nested["a.b"].dims == ("member", "a.b_0") and nested["c"].dims == ("member",)
     assert tx.to_xarray(run(KEYS[0]), dims=())["value"].dims == ("time",)
-    with pytest.raises(ValueError, match="`results` must have the axes"):
-        tx.to_xarray({"a": jnp.zeros(())})
+    # Steps of different lengths are recorded at different times.
+    rates = jnp.asarray([0.1, 0.3])
+    steps = tx.ensemble(
+        lambda rate: tx.train(gaussian((2, 3, 2), scale=0.5, key=KEYS[0]), TASK, tx.GradientDescent(rate), [0.0, 1.0]),
+        rates,
+    )
+    data = tx.to_xarray(steps)
+    assert "time" not in data.coords
+    np.testing.assert_allclose(data["ts"][:, 1], [1.0, 0.9])
+    for results, dims, message in (
+        ({"a": jnp.zeros(())}, ("member",), "`results` must have the axes"),
+        ({"a": jnp.zeros(3)}, "member", "`dims` must be a sequence of names"),
+        (run(KEYS[0]), ("member",), "`results` must be a trajectory with the axes"),
+        ({"a.b": jnp.zeros(3), "a": {"b": jnp.zeros(3)}}, ("member",), "names of their own; a.b is there twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tx.to_xarray(results, dims=dims)
 
 
 @pytest.mark.parametrize(
@@ -281,14 +319,31 @@ def test_to_xarray():
         (np.ones(()), {}, r"one common leading axis; got leading sizes \[0\]"),
         (np.ones((0, 2)), {}, r"one common leading axis; got leading sizes \[0\]"),
         ("nothing", {}, "`members` must hold arrays"),
-        (np.ones(3), {"chunk_size": 0}, "`chunk_size` must be at least 1; got 0"),
-        (np.ones(3), {"chunk_size": -2}, "`chunk_size` must be at least 1; got -2"),
+        (np.ones(3), {"chunk_size": 0}, "`chunk_size` must be a whole number of at least 1; got 0"),
+        (np.ones(3), {"chunk_size": True}, "`chunk_size` must be a whole number of at least 1; got True"),
+        (np.ones(3), {"devices": "cpu"}, "`devices` must be a list of devices, or a jax.sharding.Mesh; got 'cpu'"),
+        (np.asarray(["a", "b"]), {}, "`members` must hold arrays of numbers or PRNG keys"),
+        (KEYS, {}, "`f` must return arrays of numbers; got a PRNG key"),
+        (np.ones(3) * 1j, {"reduce": tx.Mean()}, "`f` must return real numbers for `reduce`; got complex128"),
+        (np.ones(3), {"chunk_size": -2}, "`chunk_size` must be a whole number of at least 1; got -2"),
         (np.ones(3), {"devices": []}, "`devices` must hold devices of this process"),
     ],
 )
 def test_refuses(members, options, message):
     with pytest.raises(ValueError, match=message):
         tx.ensemble(lambda member: member, members, **options)
+
+
+def test_refuses_to_be_part_of_another_program():
+    def total(members):
+        return jnp.sum(tx.ensemble(lambda member: member, members))
+
+    def inner(factor):
+        return jnp.sum(tx.ensemble(lambda member: factor * member, jnp.ones(2), method="map"))
+
+    for function, argument in ((jax.jit(total), jnp.ones(2)), (jax.grad(inner), 1.0)):
+        with pytest.raises(ValueError, match=r"`tx\.ensemble` cannot be part of another program"):
+            function(argument)
 
 
 def test_refuses_bad_quantiles():

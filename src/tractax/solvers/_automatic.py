@@ -90,8 +90,8 @@ class Automatic(AbstractReportingSolver[Packed[AutomaticState]]):
 
     Tsit5's last two stages are at the same time, so that their difference shows the stiffest eigenvalue without further
     work (Shampine 1977; Hairer and Wanner 1996, section IV.2). When it keeps saying that stability limits the steps, the
-    stabilised method takes over, which measures the spectral radius $\rho$. It keeps on for as long as it needs fewer
-    gradients per unit of time than Tsit5 would at the limit of its stability.
+    stabilised method takes over, which measures the spectral radius $\rho$. After a few steps on trial it keeps
+    on for as long as it needs fewer gradients per unit of time than Tsit5 would at the limit of its stability.
 
     **Arguments:**
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -35,15 +34,15 @@ class Archive:
         manifest = self.folder / _MANIFEST
         wanted = json.loads(json.dumps(configuration))
         if not manifest.exists():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            if self.folder.exists() and not (self.folder.is_dir() and all(map(_is_draft, self.folder.iterdir()))):
                 raise ValueError(f"`path` must be a new folder, or one that an ensemble was written to; got {path}.")
             self.folder.mkdir(parents=True, exist_ok=True)
             with whole_file(manifest) as draft:
                 draft.write_text(json.dumps(wanted, indent=2) + "\n")
             return
         try:
-            found = json.loads(manifest.read_text())
-        except (OSError, ValueError) as error:
+            found = dict(json.loads(manifest.read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"`path` holds a manifest that cannot be read: {manifest} ({error}).") from error
         changed = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
         if changed:
@@ -60,8 +59,11 @@ class Archive:
                 return [file[f"array_{i}"] for i in range(len(file.files))]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"`path` holds a chunk that cannot be read: {self._file(chunk)} ({error}).") from error
+        except Exception as error:
+            # What a damaged archive makes the readers of NumPy and of zip files raise is of many kinds.
+            raise ValueError(
+                f"`path` holds a chunk that cannot be read: {self._file(chunk)} ({error}). Delete it to compute it again."
+            ) from error
 
     def write(self, chunk: int, arrays: list[np.ndarray]) -> None:
         """Stores a chunk."""
@@ -70,6 +72,11 @@ class Archive:
 
     def _file(self, chunk: int) -> Path:
         return self.folder / f"chunk-{chunk:06d}.npz"
+
+
+def _is_draft(file: Path) -> bool:
+    """Whether a file is a manifest that a process which was killed, or is at work now, has begun to write."""
+    return file.match(f".{Path(_MANIFEST).stem}.*")
 
 
 def versions() -> dict[str, str]:

@@ -11,8 +11,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PyTree
 
+from ..core import check_count
 from ._archive import Archive, fingerprint_of_arrays, fingerprint_of_program, versions
 from ._member import as_member, largest_state
 from ._reductions import Reduce, Statistics
@@ -68,16 +70,22 @@ def ensemble(
 
     **Raises:**
 
-    `ValueError` if `members` has no arrays or they disagree in their leading axis, for a bad option, and if `path` holds
-    the results of something else.
+    `ValueError` if `members` has no arrays or they disagree in their leading axis, for a bad option, if `f` returns PRNG
+    keys, under `jax.jit`, `jax.vmap` or `jax.grad` or in another ensemble, and if `path` holds the results of something
+    else, or a damaged file.
     """
+    if not callable(f):
+        raise ValueError(f"`f` must be a function of one member; got {type(f).__name__}.")
     arrays, static = eqx.partition(members, eqx.is_array)
+    _check_concrete(arrays)
+    if not all(isinstance(leaf, jax.Array) or leaf.dtype.kind in "biufcV" for leaf in jax.tree.leaves(arrays)):
+        raise ValueError("`members` must hold arrays of numbers or PRNG keys; got a NumPy array of other objects.")
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(arrays)}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(f"`members` must hold arrays with one common leading axis; got leading sizes {sorted(sizes)}.")
     (total,) = sizes
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1; got {chunk_size}.")
+    if chunk_size is not None:
+        chunk_size = check_count("chunk_size", chunk_size)
     if method not in ("vmap", "map", None):
         raise ValueError(f"`method` must be 'vmap', 'map' or None; got {method!r}.")
     if path is None and jax.process_count() > 1:
@@ -105,11 +113,13 @@ def ensemble(
         with contextlib.nullcontext() if _double() == double else jax.enable_x64(double):
             start = np.int32(starts[number])
             result = _evaluate(f, static, method, chunk, on_device, start) if first is None else first[0]
+        _check_concrete(result)
         leaves = [np.asarray(x) for x in jax.tree.leaves(eqx.filter(result, eqx.is_array))]
         leaves = [x[: min(chunk, total - starts[number])] for x in leaves]
         return leaves if statistics is None else statistics.partial(leaves)
 
     shapes = eqx.filter_eval_shape(_evaluate, f, static, method, chunk, arrays, np.int32(0))
+    _check_results(shapes, reduced=statistics is not None)
     archive = None
     if path is not None:
         program = _evaluate.lower(f, static, method, chunk, arrays, np.int32(0)).as_text()
@@ -169,6 +179,26 @@ def _evaluate(f: Callable, static: PyTree, method: Method, chunk: int, members: 
     return eqx.filter_vmap(one)(part) if method == "vmap" else _sequential(one, part)
 
 
+def _check_concrete(tree: PyTree) -> None:
+    """Chunks are run, and written, as they come: nothing of this can be traced."""
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(tree)):
+        raise ValueError(
+            "`tx.ensemble` cannot be part of another program (jax.jit, jax.vmap, jax.grad, another ensemble): `members` "
+            "and what `f` refers to must be known numbers. Use jax.vmap inside; transform `f` outside."
+        )
+
+
+def _check_results(shapes: PyTree, reduced: bool) -> None:
+    """What can be stored, and reduced."""
+    for x in filter(_is_shape, jax.tree.leaves(shapes)):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            raise ValueError("`f` must return arrays of numbers; got a PRNG key. Return jax.random.key_data(key).")
+        if reduced and jnp.issubdtype(x.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"`f` must return real numbers for `reduce`; got {x.dtype}. Return real and imaginary parts."
+            )
+
+
 def _double() -> bool:
     return jnp.result_type(float) == jnp.float64
 
@@ -207,6 +237,8 @@ def _default_chunk(method: Method, total: int, workers: Sequence[Any]) -> int:
 def _reporter(progress: Callable[[int, int], None] | bool, total: int) -> Callable[[int], None]:
     if callable(progress):
         return lambda count: progress(count, total)
+    if not isinstance(progress, bool):
+        raise ValueError(f"`progress` must be a boolean or a function of two numbers; got {progress!r}.")
     if not progress:
         return lambda count: None
     try:
@@ -227,5 +259,9 @@ def _stacked(shapes: PyTree, parts: list[list[np.ndarray]]) -> Any:
     """The results of all chunks, in the structure of what `f` returns."""
     arrays, static = eqx.partition(shapes, _is_shape)
     structure = jax.tree.structure(arrays)
-    leaves = [jnp.asarray(np.concatenate(leaf)) for leaf in zip(*parts, strict=True)]
+    # NumPy's files do not know bfloat16 and its like, and give back plain bytes.
+    leaves = [
+        jnp.asarray(np.concatenate([part.view(shape.dtype) for part in leaf]))
+        for shape, *leaf in zip(jax.tree.leaves(arrays), *parts, strict=True)
+    ]
     return eqx.combine(jax.tree.unflatten(structure, leaves), static)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Partial = tuple[np.ndarray, ...]
@@ -54,14 +55,15 @@ class Statistics:
         for reduction in self._reductions.values():
             if not isinstance(reduction, AbstractReduction):
                 raise ValueError(f"`reduce` must be a reduction such as tx.Mean(), or a dictionary; got {reduction!r}.")
-        self.description = {name: reduction.description for name, reduction in self._reductions.items()}
+        # A list, since the order of partial results is that of the reductions.
+        self.description = [[name, reduction.description] for name, reduction in self._reductions.items()]
 
     def partial(self, leaves: list[np.ndarray]) -> list[np.ndarray]:
         """What one chunk says, as a flat list; integers (result codes, keys, counts) are no numbers."""
-        numbers = [x for x in leaves if np.issubdtype(x.dtype, np.floating)]
-        valid = np.ones(len(leaves[0]), dtype=bool)
-        for x in numbers:
-            valid &= np.isfinite(x).reshape(len(x), -1).all(axis=1)
+        numbers = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+        if not numbers:
+            return []
+        valid = np.all([np.isfinite(x).all(axis=tuple(range(1, x.ndim))) for x in numbers], axis=0)
         return [part for r in self._reductions.values() for x in numbers for part in r.partial(x, valid)]
 
     def finish(self, shapes: Any, parts: list[list[np.ndarray]]) -> Any:
@@ -80,11 +82,11 @@ class Statistics:
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, jax.ShapeDtypeStruct) and np.issubdtype(x.dtype, np.floating)
+    return isinstance(x, jax.ShapeDtypeStruct) and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 class Moments(NamedTuple):
-    """The mean over members.
+    """The mean over members, and what it is based on.
 
     **Attributes:**
 
@@ -126,7 +128,7 @@ class Mean(AbstractReduction):
         number = int(count)
         missing = np.full_like(mean, np.nan)
         error = np.sqrt(squares / (number * (number - 1))) if number > 1 else missing
-        return Moments(mean if number else missing, error, number)
+        return Moments(mean if number else missing, np.asarray(error), number)
 
 
 class Quantiles(AbstractReduction):

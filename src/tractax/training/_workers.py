@@ -10,9 +10,11 @@ import jax
 
 def places(devices: Sequence[Any] | jax.sharding.Mesh | None) -> list[Any]:
     """One device for every worker, those of this process only; a CPU device is worked on by several cores."""
-    if isinstance(devices, jax.sharding.Mesh):
-        devices = list(devices.devices.flat)
-    found = jax.local_devices() if devices is None else [d for d in devices if d.process_index == jax.process_index()]
+    listed: Any = devices.devices.flat if isinstance(devices, jax.sharding.Mesh) else devices
+    listed = jax.local_devices() if listed is None else list(listed) if isinstance(listed, Iterable) else [listed]
+    if not all(isinstance(device, jax.Device) for device in listed):
+        raise ValueError(f"`devices` must be a list of devices, or a jax.sharding.Mesh; got {devices!r}.")
+    found = [device for device in listed if device.process_index == jax.process_index()]
     if not found:
         raise ValueError(f"`devices` must hold devices of this process; got {devices}.")
     if devices is None and found[0].platform == "cpu":
