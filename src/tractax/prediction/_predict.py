@@ -200,7 +200,7 @@ def forecast(
     in any reasonable time.
     """
     explained = np.vdot(task.optimum, task.cross_covariance)
-    rounding = (1e3 * np.finfo(explained.dtype).eps) ** 2
+    rounding = (1e3 * float(jnp.finfo(task.floor.dtype).eps)) ** 2
     if not explained > rounding * (explained + 2 * task.floor):
         raise ValueError("`task` must have something to learn; its targets do not depend linearly on its inputs.")
     reader = Reader(task)
