@@ -1,5 +1,6 @@
 """The command line: `tractax predict | list | verify | plot`. Parses, calls the library, prints."""
 
+import os
 import sys
 import warnings
 
@@ -29,4 +30,7 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print("tractax: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A simulation goes on in a thread of XLA, and would crash an interpreter that shuts down around it.
+        os._exit(130)

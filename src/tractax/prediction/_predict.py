@@ -199,8 +199,8 @@ def forecast(
     `ValueError` if the theory that should apply does not, the targets do not depend on the inputs, or no mode is learned
     in any reasonable time.
     """
-    explained = jnp.sum(task.optimum * task.cross_covariance)
-    rounding = (1e3 * jnp.finfo(explained.dtype).eps) ** 2
+    explained = np.vdot(task.optimum, task.cross_covariance)
+    rounding = (1e3 * float(jnp.finfo(task.floor.dtype).eps)) ** 2
     if not explained > rounding * (explained + 2 * task.floor):
         raise ValueError("`task` must have something to learn; its targets do not depend linearly on its inputs.")
     reader = Reader(task)
@@ -213,7 +213,7 @@ def forecast(
             solution, t1 = _follow_reduced_flow(model, task, reader, guess)
         else:
             solution = theory.from_model(model, task)  # pyright: ignore
-            t1 = _horizon(solution, reader, guess)
+            t1 = _horizon(solution, model, reader, guess)
     else:
         t1 = float(check_positive("horizon", horizon))
         if theory is BalancedEndToEnd:
@@ -241,7 +241,7 @@ def simulate(forecast: Forecast, *, progress_meter: diffrax.AbstractProgressMete
     `ValueError` if the simulation does not arrive.
     """
     # Weights must stay above what errors of integration are compared with.
-    size = float(max(jnp.max(jnp.abs(w)) for w in forecast.model.weights))
+    size = max(float(np.max(np.abs(w))) for w in forecast.model.weights)
     trajectory = train(
         forecast.model,
         forecast.task,
@@ -292,9 +292,9 @@ def _typical_time(reader: Reader, model: DeepLinear) -> float:
     return float(1 + plateau) / (depth * s)
 
 
-def _horizon(solution: AbstractLinearSolution, reader: Reader, guess: float) -> float:
+def _horizon(solution: AbstractLinearSolution, model: DeepLinear, reader: Reader, guess: float) -> float:
     """Half as long again as the learning times of all modes to be learned that the closed form says will be."""
-    due = _due(reader, solution.product(0.0)) & _learned_in_the_end(solution, reader)
+    due = _due(reader, model) & _learned_in_the_end(solution, reader)
     t1 = guess
     for _ in range(60 if bool(jnp.any(due)) else 0):
         times = jnp.where(due, _look(solution, reader, _uniform(reader, t1))[-1], 0.0)
@@ -311,7 +311,7 @@ def _follow_reduced_flow(
 
     Where that never comes (a saddle), five doublings of the horizon without another mode are taken for the end.
     """
-    due = _due(reader, model.product)
+    due = _due(reader, model)
     room = min(int(jnp.sum(due)), *model.sizes)
     t1, learned, idle = guess, 0, 0
     for _ in range(16 if room else 0):
@@ -349,10 +349,11 @@ def _well_spread(uniform: Array, times: Array, rises: Array) -> Array:
     return jnp.asarray(ts, uniform.dtype) if np.all(np.diff(ts) > 0) else uniform
 
 
-def _due(reader: Reader, start: Array) -> Array:
+@eqx.filter_jit
+def _due(reader: Reader, model: DeepLinear) -> Array:
     """The modes that are waited for: strong ones that do not start beyond half of their strength."""
     s = reader.singular_values
-    return (s > _RELEVANT * s[0]) & (reader.of_map(start).strength < s / 2)
+    return (s > _RELEVANT * s[0]) & (reader(model).strength < s / 2)
 
 
 @eqx.filter_jit
