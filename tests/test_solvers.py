@@ -9,10 +9,9 @@ import optimistix
 import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
+from stiff_flows import TERM, gradient_flow, layers, rates, solve
 
-import tractax as tx
-from tractax.solvers import METHODS, RKC2, RKC4, Automatic
-from tractax.solvers._spectral_radius import spectral_radius
+from tractax.solvers import RKC2, RKC4, Automatic
 
 
 def _name(solver):
@@ -32,40 +31,6 @@ def advance_all(solver, field, y0, h):
     choices = jnp.arange(len(solver.stages), dtype=jnp.int32)
     f0 = field(jnp.asarray(0.0), y0)
     return jax.vmap(lambda choice: solver.advance(choice, jnp.asarray(True), field, y0, f0, h))(choices)
-
-
-def solve(solver, field, y0, t1, args=None, rtol=1e-5, atol=1e-8, **options):
-    options = {"max_steps": 2000, "dt0": 1e-3} | options
-    controller = options.pop("stepsize_controller", diffrax.PIDController(rtol=rtol, atol=atol))
-    term = diffrax.ODETerm(field)
-    return diffrax.diffeqsolve(term, solver, 0.0, t1, y0=y0, args=args, stepsize_controller=controller, **options)
-
-
-# Two layers fitted to a matrix whose rows matter very unequally: the standard stiff problem of these tests.
-
-
-def layers(key, inputs=24, outputs=4):
-    scale = 0.3 / np.sqrt(inputs)
-    keys = jax.random.split(key, 3)
-    target = jax.random.normal(keys[0], (outputs, inputs))
-    first = scale * jax.random.normal(keys[1], (inputs, inputs))
-    return (first, scale * jax.random.normal(keys[2], (outputs, inputs))), target
-
-
-def gradient_flow(t, weights, args):
-    rates, target = args
-
-    def loss(weights):
-        return 0.5 * jnp.sum(rates[None, :] * (weights[1] @ weights[0] - target) ** 2)
-
-    return jax.tree.map(jnp.negative, jax.grad(loss)(weights))
-
-
-def rates(condition, size=24):
-    return 100 * condition ** -jnp.linspace(0, 1, size)
-
-
-TERM = diffrax.ODETerm(gradient_flow)
 
 
 # Order and stability of single steps.
@@ -246,100 +211,6 @@ def test_backwards_in_time(solver):
     np.testing.assert_allclose(solution.ys[-1], [0.0], atol=1e-5)
 
 
-# The automatic solver.
-
-
-@pytest.mark.slow
-def test_without_stiffness_it_is_tsit5():
-    weights, target = layers(jax.random.key(1), 6, 2)
-    args = (jnp.ones(6), target)
-    saveat = diffrax.SaveAt(ts=jnp.linspace(0, 3, 7), solver_state=True)
-    both = [
-        solve(s, gradient_flow, weights, 3.0, args, 1e-8, 1e-10, saveat=saveat) for s in (Automatic(), diffrax.Tsit5())
-    ]
-    for a, b in zip(*(jax.tree.leaves(solution.ys) for solution in both), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
-    assert both[0].stats == both[1].stats
-    stats = Automatic().statistics(both[0].solver_state)
-    assert stats["methods"] == METHODS.tsit5
-    assert int(stats["num_gradients"]) == 6 * int(both[0].stats["num_accepted_steps"]) + 1
-    assert int(stats["num_products"]) == 0
-
-
-@pytest.mark.slow
-def test_hands_over_and_takes_back():
-    # Stiff, with a rest between t = 1 and t = 2; the solution is a cosine throughout.
-    def field(t, y, args):
-        stiffness = jnp.where((t > 1) & (t < 2), 1.0, 3000.0)
-        return -stiffness * (y - jnp.cos(t)) - jnp.sin(t)
-
-    def run(solver, t1):
-        pid = diffrax.PIDController(rtol=1e-5, atol=1e-7)
-        controller = diffrax.ClipStepSizeController(pid, jump_ts=jnp.asarray([1.0, 2.0]))
-        saveat = diffrax.SaveAt(t1=True, solver_state=True)
-        options = {"stepsize_controller": controller, "saveat": saveat, "max_steps": 5000}
-        return solve(solver, field, jnp.asarray([1.5]), t1, **options)
-
-    solver = Automatic(RKC2())
-    after = [solver.statistics(run(solver, t1).solver_state) for t1 in (1.0, 2.0, 3.0)]
-    steps = [int(stats["num_steps_stabilised"]) for stats in after]
-    assert steps[0] > 20
-    assert steps[1] - steps[0] <= 5
-    assert steps[2] - steps[1] > 20
-    assert after[2]["methods"] == METHODS.both
-    final = run(solver, 3.0)
-    np.testing.assert_allclose(final.ys, np.cos([[3.0]]), atol=1e-6)
-    assert int(after[2]["num_gradients"]) < 6 * int(run(diffrax.Tsit5(), 3.0).stats["num_steps"]) / 4
-
-
-@pytest.mark.slow
-def test_without_patience_it_hands_over_at_once():
-    # The stiff mode has settled, and is so small beside the slow one that Tsit5's stages hardly show it.
-    def steps(solver):
-        saveat = diffrax.SaveAt(t1=True, solver_state=True)
-        options = {"rtol": 1e-8, "atol": 1e-11, "saveat": saveat, "max_steps": 10_000, "dt0": 3e-3}
-        start = jnp.asarray([1e-9, 1.0])
-        solution = solve(solver, lambda t, y, args: -jnp.asarray([1e3, 1.0]) * y, start, 20.0, **options)
-        np.testing.assert_allclose(solution.ys[0, 1], np.exp(-20.0), rtol=1e-3)
-        return int(solution.stats["num_steps"]), int(solver.statistics(solution.solver_state)["num_steps_stabilised"])
-
-    count, stabilised_count = steps(Automatic(patience=0))
-    assert count < 1.1 * stabilised_count < 0.3 * steps(Automatic())[0]
-
-
-def test_batch_computes_what_its_members_need():
-    calls = []
-
-    def field(t, y, args):
-        jax.debug.callback(lambda: calls.append(1))
-        return -args * (y - jnp.cos(t))
-
-    def gradients(stiffness):
-        saveat = diffrax.SaveAt(t1=True, solver_state=True)
-        solution = solve(Automatic(), field, jnp.ones(1), 1.0, stiffness, saveat=saveat, dt0=0.01)
-        return solver.statistics(solution.solver_state)["num_gradients"], solution.stats["num_steps"]
-
-    solver = Automatic()
-    _, steps = jax.vmap(gradients)(jnp.asarray([1.0, 5.0]))
-    jax.effects_barrier()
-    # Evaluations of the whole batch: Tsit5 until the slower member is done, and never the stabilised method.
-    assert len(calls) == 6 * int(jnp.max(steps)) + 1
-
-
-def test_train_reports_and_passes_solvers_on():
-    # Two modes, one of them a thousand times slower.
-    covariance = jnp.diag(jnp.asarray([100.0, 0.1]))
-    task = tx.deep_linear.LinearTask(covariance, covariance)
-    model = tx.deep_linear.gaussian((2, 2, 2), scale=0.5, key=jax.random.key(0))
-    trajectory = tx.train(model, task, tx.GradientFlow(), [100.0], solver=Automatic())
-    assert trajectory.stats["methods"] == METHODS.both
-    assert float(task.loss(trajectory.model)) < 1e-3
-    tsit5 = tx.train(model, task, tx.GradientFlow(), [100.0], solver=diffrax.Tsit5())
-    assert "methods" not in tsit5.stats
-    assert int(trajectory.stats["num_gradients"]) < 6 * int(tsit5.stats["num_steps"]) / 2
-    np.testing.assert_allclose(trajectory.model.product, tsit5.model.product, atol=1e-7)
-
-
 # Derivatives.
 
 
@@ -422,45 +293,3 @@ def test_refuses_other_problems(solver):
         diffrax.diffeqsolve(diffrax.MultiTerm(term, term), solver, 0.0, 1.0, 0.1, jnp.ones(2))
     with pytest.raises(ValueError, match="needs a real state `y0`; got dtype complex128"):
         solver.init(term, 0.0, 1.0, jnp.ones(2, complex), None)
-
-
-# Spectral radius.
-
-
-def dominant(matrix, direction=None, previous=0.0, max_products=100):
-    direction = jnp.zeros(matrix.shape[0]) if direction is None else direction
-    return spectral_radius(lambda v: matrix @ v, direction, jnp.asarray(previous), max_products)
-
-
-def test_spectral_radius():
-    # Symmetric, far from it, and a rotation.
-    keys = jax.random.split(jax.random.key(2), 2)
-    square = jax.random.normal(keys[0], (30, 30))
-    for matrix in (-square @ square.T, square, jnp.asarray([[0.0, -3.0], [3.0, 0.0]])):
-        radius, _, count = dominant(matrix)
-        exact = np.abs(np.linalg.eigvals(matrix)).max()
-        assert 0.85 * exact < radius <= np.linalg.norm(matrix, 2) * (1 + 1e-12)
-        assert count < 100
-
-
-def test_spectral_radius_follows_another_mode():
-    # Decoupled modes: iteration that ended at the first one must still find the second when it has overtaken.
-    direction = jnp.asarray([1.0, 0.0, 0.0])
-    radius = jnp.asarray(2.0)
-    for _ in range(10):
-        radius, direction, _ = dominant(jnp.diag(jnp.asarray([-2.0, -6.0, -1.0])), direction, radius)
-    assert float(radius) == pytest.approx(6.0, rel=0.05)
-
-
-def test_spectral_radius_of_nothing():
-    radius, direction, count = dominant(jnp.zeros((3, 3)))
-    assert radius == 0.0
-    assert count == 1
-    assert jnp.all(jnp.isfinite(direction))
-    radius, direction, count = dominant(jnp.full((3, 3), jnp.nan))
-    assert count == 1
-    assert jnp.all(jnp.isfinite(direction))
-    # No product, no change.
-    radius, _, count = dominant(jnp.eye(3), previous=4.0, max_products=0)
-    assert radius == 4.0
-    assert count == 0
