@@ -83,6 +83,7 @@ def test_own_data_and_options(command, tmp_path):
         (("predict", "--figure", "nowhere/f.png"), "--figure"),
         (("predict", "--numbers", "n.txt"), "--numbers"),
         (("verify", "nonsense"), "must be a system of the catalogue"),
+        (("verify", "two_layer_modes", "--json", "."), "`--json` must be a file"),
         (("plot", "two_layer_mode"), "did you mean two_layer_modes"),
         (("plot", "two_layer_modes", "-o", "modes.xyz"), "--output"),
         (("list", "--family", "nonsense"), "`family` must be one of"),

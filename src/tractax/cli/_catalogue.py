@@ -48,7 +48,7 @@ def verify(
         strangers = [name for name in names if name not in allowed]
         if strangers:
             raise ValueError(f"`NAME` must belong to family {family!r}; {', '.join(strangers)} does not.")
-    if json_file is not None and not Path(json_file).resolve().parent.is_dir():
+    if json_file is not None and (Path(json_file).is_dir() or not Path(json_file).resolve().parent.is_dir()):
         raise ValueError(f"`--json` must be a file in an existing folder; got {json_file!r}.")
     results = []
     width = max(len(system.name) for system in chosen)
