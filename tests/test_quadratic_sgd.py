@@ -1,5 +1,6 @@
 """Exact moments of SGD and its diffusion: recursions written otherwise, thresholds, stationary laws, refusals."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from tractax.two_layer import TwoLayerNetwork
 INPUTS = np.array([[1.5, 0.4], [-0.6, 1.1], [0.9, -0.7]])
 TARGETS = np.array([1.0, -0.5, 0.3])
 START = np.array([-1.0, 0.8])
+EULER = {"solver": diffrax.Euler(), "dt0": 0.02, "stepsize_controller": diffrax.ConstantStepSize()}
 
 
 def layer(weights):
@@ -210,11 +212,8 @@ def test_noise_of_the_diffusion_is_that_of_batches():
 
 @pytest.mark.slow
 def test_simulations():
-    import diffrax
-
     task = RegressionTask(jnp.asarray(INPUTS), jnp.asarray(TARGETS))
-    euler = {"solver": diffrax.Euler(), "dt0": 0.02, "stepsize_controller": diffrax.ConstantStepSize()}
-    for rule, options in ((tx.GradientDescent(0.3, batch_size=2), {}), (SGDFlow(0.3, 3, 2), euler)):
+    for rule, options in ((tx.GradientDescent(0.3, batch_size=2), {}), (SGDFlow(0.3, 3, 2), EULER)):
         found = solve(rule)
 
         def run(key, rule=rule, options=options, found=found):
@@ -303,7 +302,7 @@ def test_refuses():
         (lambda: SGDFlow(0.1, 3, weight_decay=-1.0), "`weight_decay` must be non-negative"),
         (lambda: tx.train(model, task, SGDFlow(0.1, 3), [1.0]), "`key` must be a JAX PRNG key"),
         (
-            lambda: tx.train(model, task, SGDFlow(0.1, 4), [1.0], key=jax.random.key(0)),
+            lambda: tx.train(model, task, SGDFlow(0.1, 4), [1.0], key=jax.random.key(0), **EULER),
             "`task` must be a tx.AbstractFiniteTask of 4",
         ),
     ):
