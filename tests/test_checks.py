@@ -67,9 +67,12 @@ def test_traced_values_are_checked_at_run_time(transform):
 
 
 def test_keys():
-    core.check_key(jax.random.key(0))
-    with pytest.raises(ValueError, match=r"`key` must be a JAX PRNG key"):
-        core.check_key(None)
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        core.check_key(key)
+        jax.jit(core.check_key)(key)
+    for wrong, found in ((None, "None"), (5, "5"), (jax.random.split(jax.random.key(0)), r"shape \(2,\) of key<fry>")):
+        with pytest.raises(ValueError, match=rf"`key` must be a JAX PRNG key; got {found}"):
+            core.check_key(wrong)
 
 
 def test_assumptions_say_how_far_they_fail():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractFlowRule, AbstractRule, Objective, check_positive, standard_normal
+from ..core import AbstractFlowRule, AbstractRule, Objective, check_key, check_positive, standard_normal
 
 
 def lyapunov_exponent(
@@ -39,6 +39,7 @@ def lyapunov_exponent(
 
     `ValueError` for a rule in discrete time or with noise, or a duration that is not positive.
     """
+    check_key(key)
     t1 = check_positive("t1", t1)
     if not isinstance(rule, AbstractFlowRule):
         raise ValueError(f"`rule` must be a flow rule; got {type(rule).__name__}.")

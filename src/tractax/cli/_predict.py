@@ -74,7 +74,7 @@ def predict(
         task, start=start, depth=depth, width=width, init_scale=init_scale, lam=lam, key=jax.random.key(seed)
     )
     size = np.linalg.norm(np.asarray(model.product), ord=2)
-    print(f"network  {' - '.join(map(str, model.sizes))}, {start} start of size {size:.1g}, gradient flow")
+    print(f"network  {' - '.join(map(str, model.sizes))}, {start} start (map of size {size:.1g}), gradient flow")
     if not whiten:
         print("theory   inputs that are not whitened have no closed form")
     predicted = forecast(model, task, start=start, horizon=horizon)

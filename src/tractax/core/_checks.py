@@ -162,9 +162,15 @@ def check_times(name: str, ts: Any, dtype: Any = None) -> Array:
 
 
 def check_key(key: Any) -> None:
-    """A PRNG key must have been passed."""
-    if key is None:
-        raise ValueError("`key` must be a JAX PRNG key; got None. Pass `key=jax.random.key(0)`.")
+    """One PRNG key must have been passed."""
+    array = isinstance(key, jax.Array | np.ndarray)
+    if array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+        return
+    # A key of the old kind.
+    if array and key.dtype == np.uint32 and key.ndim == 1:
+        return
+    found = f"shape {key.shape} of {key.dtype}" if array else repr(key)
+    raise ValueError(f"`key` must be a JAX PRNG key; got {found}. Pass `key=jax.random.key(0)`.")
 
 
 def _show(x: Any) -> str:

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..core import check_finite, check_matrix, check_positive, require, standard_normal
+from ..core import check_finite, check_key, check_matrix, check_positive, require, standard_normal
 from ._network import DeepLinear
 from ._task import LinearTask
 
 
 def gaussian(sizes: Sequence[int], *, scale: ArrayLike, key: PRNGKeyArray) -> DeepLinear:
     """Independent normal entries with standard deviation `scale`."""
+    check_key(key)
     sizes = _check_sizes(sizes)
     return _normal(key, check_positive("scale", scale, zero=True), sizes)
 
@@ -30,6 +31,7 @@ def _normal(key: PRNGKeyArray, scale: Array, sizes: tuple[int, ...]) -> DeepLine
 
 def orthogonal(sizes: Sequence[int], *, gain: ArrayLike = 1.0, key: PRNGKeyArray) -> DeepLinear:
     """Independent Haar-distributed matrices with orthonormal rows or columns, whichever fit, times `gain`."""
+    check_key(key)
     sizes = _check_sizes(sizes)
     gain = check_positive("gain", gain)
     keys = jax.random.split(key, len(sizes) - 1)
@@ -42,6 +44,7 @@ def low_rank(sizes: Sequence[int], *, rank: int, scale: ArrayLike, key: PRNGKeyA
 
     Layers smaller than `rank` have full rank.
     """
+    check_key(key)
     sizes = _check_sizes(sizes)
     if rank < 1:
         raise ValueError(f"`rank` must be at least 1; got {rank}.")
@@ -60,6 +63,7 @@ def balanced(sizes: Sequence[int], *, scale: ArrayLike, key: PRNGKeyArray) -> De
     Singular vectors are Haar-distributed; every layer has the same singular values, drawn uniformly between `scale / 2`
     and `3 scale / 2`, as many as the smallest layer has units.
     """
+    check_key(key)
     sizes = _check_sizes(sizes)
     scale = check_positive("scale", scale)
     value_key, *keys = jax.random.split(key, len(sizes) + 1)
@@ -136,6 +140,7 @@ def lambda_balanced(sizes: Sequence[int], *, lam: ArrayLike, scale: ArrayLike, k
     `ValueError` for other than two layers, or a hidden layer too large for the sign of $\lambda$ (at zero: larger than
     both).
     """
+    check_key(key)
     sizes = _check_sizes(sizes)
     if len(sizes) != 3:
         raise ValueError(f"`sizes` must be (in, hidden, out); got {sizes}.")

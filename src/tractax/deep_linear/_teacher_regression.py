@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, as_float_array, check_matrix, check_positive, standard_normal
+from ..core import AbstractTask, as_float_array, check_key, check_matrix, check_positive, standard_normal
 from ._task import linear_map
 
 
@@ -64,6 +64,7 @@ class TeacherRegression(AbstractTask):
         - `teacher_scale`: $\sigma_w$, the standard deviation of each entry of the teacher; its dtype is the task's.
         - `noise_scale`: $\sigma_\varepsilon$, the standard deviation of the noise in each target.
         """
+        check_key(key)
         if n_in < 1 or examples < 1:
             raise ValueError(f"`n_in` and `examples` must be at least 1; got {n_in} and {examples}.")
         teacher_scale = check_positive("teacher_scale", teacher_scale, zero=True)

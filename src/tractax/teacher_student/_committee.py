@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..analysis import AbstractActivation, Erf
-from ..core import check_count, check_matrix, check_psd, standard_normal
+from ..core import check_count, check_key, check_matrix, check_psd, standard_normal
 
 
 class SoftCommittee(eqx.Module):
@@ -78,6 +78,7 @@ def committees(
 
     `ValueError` if the overlaps are not those of any vectors (not positive semi-definite) or `size` is too small.
     """
+    check_key(key)
     teacher = check_matrix("teacher", teacher)
     cross = check_matrix("cross", cross, (None, teacher.shape[1]))
     hidden = cross.shape[0]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractFiniteTask, check_count, check_matrix, check_positive, check_psd, require
+from ..core import AbstractFiniteTask, check_count, check_key, check_matrix, check_positive, check_psd, require
 from ._linear_model import check_linear
 from ._teacher_task import AbstractTeacherTask, check_noise_scale
 
@@ -85,6 +85,7 @@ class GaussianRegression(AbstractTeacherTask):
 
     def draw(self, examples: int, *, key: PRNGKeyArray) -> "RegressionSample":
         """A data set of so many examples."""
+        check_key(key)
         examples = check_count("examples", examples)
         return RegressionSample(self, *self.sample(key, examples))
 

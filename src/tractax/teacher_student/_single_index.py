@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import check_count, check_finite, check_matrix, require, standard_normal
+from ..core import check_count, check_finite, check_key, check_matrix, require, standard_normal
 from ..special import safe_sqrt
 from ._hermite_link import HermiteLink, check_link
 from ._spherical import AbstractSpherical, check_unit
@@ -104,6 +104,7 @@ def single_indices(
 
     `ValueError` for an overlap that no unit vectors have, or a size below 2.
     """
+    check_key(key)
     size = check_count("size", size, least=2)
     m = check_matrix("overlap", check_overlap("overlap", overlap), ())
     first, second = jnp.linalg.qr(standard_normal(key, (size, 2), m.dtype))[0].T

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, as_float_array, check_count, check_finite, require, standard_normal
+from ..core import AbstractTask, as_float_array, check_count, check_finite, check_key, require, standard_normal
 from ._information_exponent import check_order
 from ._spherical import AbstractSpherical, check_unit
 
@@ -109,6 +109,7 @@ def spiked_tensor(
 
     `ValueError` for a direction that is not of unit length, an order below 1, or samples that are not positive.
     """
+    check_key(key)
     check_order(order)
     direction = check_unit("direction", direction)
     samples = as_float_array("samples", samples).astype(direction.dtype)
@@ -121,6 +122,7 @@ def spiked_tensor(
 
 def random_direction(size: int, *, key: PRNGKeyArray) -> UnitVector:
     """A uniformly distributed direction in a space of the given size."""
+    check_key(key)
     size = check_count("size", size)
     normal = jax.random.normal(key, (size,))
     return UnitVector(normal / jnp.linalg.norm(normal))

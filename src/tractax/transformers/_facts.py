@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractFiniteTask, check_count, check_indices, check_sizes
+from ..core import AbstractFiniteTask, check_count, check_indices, check_key, check_sizes
 
 
 class RecallTask(AbstractFiniteTask):
@@ -88,6 +88,7 @@ class Facts(eqx.Module):
         cls, subjects: int = 40, relations: int = 3, *, choices: int = 10, templates: int = 6, key: PRNGKeyArray
     ) -> "Facts":
         """Independent uniform answers."""
+        check_key(key)
         check_sizes(subjects=subjects, relations=relations, choices=choices)
         answers = jax.random.randint(key, (subjects, relations), 0, choices)
         return cls(answers, choices=choices, templates=templates)
@@ -109,6 +110,7 @@ class Facts(eqx.Module):
 
     def statements(self, multiplicity: int, *, key: PRNGKeyArray) -> RecallTask:
         """Every fact, stated in as many of its templates, drawn without replacement for each fact."""
+        check_key(key)
         check_sizes(multiplicity=multiplicity)
         if multiplicity > self.templates:
             raise ValueError(f"`multiplicity` must be at most the {self.templates} templates; got {multiplicity}.")

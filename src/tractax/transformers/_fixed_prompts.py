@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractFiniteTask, check_matrix
+from ..core import AbstractFiniteTask, check_key, check_matrix
 from ._in_context_regression import InContextRegression
 
 
@@ -36,6 +36,7 @@ class FixedPrompts(AbstractFiniteTask):
     @classmethod
     def draw(cls, task: Any, key: PRNGKeyArray, prompts: int) -> "FixedPrompts":
         """Prompts of a task, with the answers to their queries (which have no noise)."""
+        check_key(key)
         if not isinstance(task, InContextRegression):
             raise ValueError(f"`task` must be an InContextRegression; got {type(task).__name__}.")
         return cls(*task.sample(key, prompts))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ..core import check_positive, check_sizes, standard_normal
+from ..core import check_key, check_positive, check_sizes, standard_normal
 from ._linear_attention import LinearAttention, SeparateAttention
 from ._softmax_attention import SoftmaxAttention
 
@@ -21,6 +21,7 @@ def balanced_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `scale`: $\sigma = \lVert v\rVert$, positive.
     - `key`: for the draw.
     """
+    check_key(key)
     check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale, scalar=True)
     matrix_key, share_key = jax.random.split(key)
@@ -41,6 +42,7 @@ def gaussian_attention(inputs: int, heads: int = 1, *, scale: ArrayLike, key: PR
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
+    check_key(key)
     check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale, scalar=True)
     draw = scale * standard_normal(key, (heads, 1 + inputs**2), scale.dtype)
@@ -60,6 +62,7 @@ def gaussian_separate_attention(
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
+    check_key(key)
     check_sizes(inputs=inputs, heads=heads, rank=rank)
     scale = check_positive("scale", scale, scalar=True)
     draw = scale * standard_normal(key, (heads, 1 + 2 * rank * inputs), scale.dtype)
@@ -77,6 +80,7 @@ def gaussian_softmax_attention(inputs: int, heads: int = 1, *, scale: ArrayLike,
     - `scale`: $\varepsilon$, positive.
     - `key`: for the draw.
     """
+    check_key(key)
     check_sizes(inputs=inputs, heads=heads)
     scale = check_positive("scale", scale, scalar=True)
     draw = scale * standard_normal(key, (2, heads, inputs + 1, inputs + 1), scale.dtype)

@@ -59,6 +59,7 @@ def learn_facts(
 
     `ValueError` for anything but `Facts`, or sizes that are not whole or too large.
     """
+    check_key(key)
     _check(facts)
     weights, templates = jax.random.split(key)
     model = RecallTransformer.gaussian(facts.vocabulary, facts.choices, width, key=weights)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..core import AbstractTask, check_matrix, check_positive, check_sizes, require
+from ..core import AbstractTask, check_key, check_matrix, check_positive, check_sizes, require
 from ..rules import GradientFlow
 
 FACTORS = ("a", "b", "c")
@@ -95,6 +95,7 @@ def gaussian_tensor(sizes: PyTree[int], *, scale: ArrayLike, key: PRNGKeyArray) 
     - `scale`: the standard deviation of an entry, positive.
     - `key`: for the draw.
     """
+    check_key(key)
     if not isinstance(sizes, tuple) or len(sizes) != 3:
         raise ValueError(f"`sizes` must be a tuple of three whole numbers; got {sizes!r}.")
     check_sizes(**{f"sizes[{i}]": size for i, size in enumerate(sizes)})

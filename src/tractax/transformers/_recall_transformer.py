@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from ..core import check_matrix, check_positive, check_sizes, standard_normal
+from ..core import check_key, check_matrix, check_positive, check_sizes, standard_normal
 
 
 class RecallTransformer(eqx.Module):
@@ -39,6 +39,7 @@ class RecallTransformer(eqx.Module):
         cls, vocabulary: int, choices: int, width: int, *, scale: ArrayLike = 0.1, key: PRNGKeyArray
     ) -> "RecallTransformer":
         """Even attention, and Gaussian entries of standard deviation `scale` in the other matrices."""
+        check_key(key)
         check_sizes(vocabulary=vocabulary, choices=choices, width=width)
         scale = check_positive("scale", scale, scalar=True)
         inner, outer = jax.random.split(key)
@@ -88,6 +89,7 @@ class LowRankRecall(eqx.Module):
     @classmethod
     def start(cls, base: RecallTransformer, rank: int, *, key: PRNGKeyArray) -> "LowRankRecall":
         r"""$B = 0$, and a Gaussian $C$ with rows of about unit length: at first it answers as the base does."""
+        check_key(key)
         check_sizes(rank=rank)
         vocabulary, width = base.embedding.shape
         right = standard_normal(key, (rank, width), base.embedding.dtype) / width**0.5

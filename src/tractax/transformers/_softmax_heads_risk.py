@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..core import check_count, standard_normal
+from ..core import check_count, check_key, standard_normal
 from ._softmax_heads import SoftmaxHeads
 from ._softmax_heads_task import SoftmaxHeadsTask, check_heads
 
@@ -47,6 +47,7 @@ def sampled_heads_risk(
 
     `ValueError` for another model or task, or too few samples.
     """
+    check_key(key)
     check_heads(model, task)
     samples = check_count("samples", samples, least=2)
     size, dtype = task.data.inputs, model.mu.dtype
