@@ -40,7 +40,7 @@ class DiagonalLinear(eqx.Module):
         - `scale`: $\\alpha > 0$.
         - `depth`: $D$.
         """
-        weights = jnp.full((inputs,), check_positive("scale", scale))
+        weights = jnp.full((check_count("inputs", inputs),), check_positive("scale", scale, scalar=True))
         return cls(weights, weights, depth)
 
     @property

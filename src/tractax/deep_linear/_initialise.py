@@ -19,7 +19,7 @@ def gaussian(sizes: Sequence[int], *, scale: ArrayLike, key: PRNGKeyArray) -> De
     """Independent normal entries with standard deviation `scale`."""
     check_key(key)
     sizes = _check_sizes(sizes)
-    return _normal(key, check_positive("scale", scale, zero=True), sizes)
+    return _normal(key, check_positive("scale", scale, zero=True, scalar=True), sizes)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -33,7 +33,7 @@ def orthogonal(sizes: Sequence[int], *, gain: ArrayLike = 1.0, key: PRNGKeyArray
     """Independent Haar-distributed matrices with orthonormal rows or columns, whichever fit, times `gain`."""
     check_key(key)
     sizes = _check_sizes(sizes)
-    gain = check_positive("gain", gain)
+    gain = check_positive("gain", gain, scalar=True)
     keys = jax.random.split(key, len(sizes) - 1)
     shapes = zip(sizes[1:], sizes[:-1], strict=True)
     return DeepLinear(tuple(gain * haar(k, *s, gain.dtype) for k, s in zip(keys, shapes, strict=True)))
@@ -48,7 +48,7 @@ def low_rank(sizes: Sequence[int], *, rank: int, scale: ArrayLike, key: PRNGKeyA
     sizes = _check_sizes(sizes)
     if rank < 1:
         raise ValueError(f"`rank` must be at least 1; got {rank}.")
-    scale = check_positive("scale", scale, zero=True)
+    scale = check_positive("scale", scale, zero=True, scalar=True)
     weights = []
     for k, n_out, n_in in zip(jax.random.split(key, len(sizes) - 1), sizes[1:], sizes[:-1], strict=True):
         left, right = jax.random.split(k)
@@ -65,7 +65,7 @@ def balanced(sizes: Sequence[int], *, scale: ArrayLike, key: PRNGKeyArray) -> De
     """
     check_key(key)
     sizes = _check_sizes(sizes)
-    scale = check_positive("scale", scale)
+    scale = check_positive("scale", scale, scalar=True)
     value_key, *keys = jax.random.split(key, len(sizes) + 1)
     values = scale * jax.random.uniform(value_key, (min(sizes),), scale.dtype, 0.5, 1.5)
     return _chain([haar(k, n, min(sizes), scale.dtype) for k, n in zip(keys, sizes, strict=True)], values)
@@ -145,8 +145,8 @@ def lambda_balanced(sizes: Sequence[int], *, lam: ArrayLike, scale: ArrayLike, k
     if len(sizes) != 3:
         raise ValueError(f"`sizes` must be (in, hidden, out); got {sizes}.")
     n_in, hidden, n_out = sizes
-    lam = check_finite("lam", lam)
-    scale = check_positive("scale", scale, zero=True).astype(lam.dtype)
+    lam = check_finite("lam", lam, scalar=True)
+    scale = check_positive("scale", scale, zero=True, scalar=True).astype(lam.dtype)
     start, rotation = jax.random.split(key)
     # At lambda = 0 either layer may be the completed one, so the one that fits is.
     fits_first, fits_second = hidden <= n_out, hidden <= n_in

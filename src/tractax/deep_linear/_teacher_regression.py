@@ -44,7 +44,8 @@ class TeacherRegression(AbstractTask):
         n_in, examples = self.inputs.shape
         self.targets = check_matrix("targets", targets, (examples,)).astype(self.inputs.dtype)
         self.teacher = check_matrix("teacher", teacher, (n_in,)).astype(self.inputs.dtype)
-        self.noise_variance = check_positive("noise_variance", noise_variance, zero=True).astype(self.inputs.dtype)
+        noise_variance = check_positive("noise_variance", noise_variance, zero=True, scalar=True)
+        self.noise_variance = noise_variance.astype(self.inputs.dtype)
 
     @classmethod
     def draw(
@@ -67,7 +68,7 @@ class TeacherRegression(AbstractTask):
         check_key(key)
         if n_in < 1 or examples < 1:
             raise ValueError(f"`n_in` and `examples` must be at least 1; got {n_in} and {examples}.")
-        teacher_scale = check_positive("teacher_scale", teacher_scale, zero=True)
+        teacher_scale = check_positive("teacher_scale", teacher_scale, zero=True, scalar=True)
         dtype = teacher_scale.dtype
         noise_scale = as_float_array("noise_scale", noise_scale).astype(dtype)
         inputs_key, teacher_key, noise_key = jax.random.split(key, 3)

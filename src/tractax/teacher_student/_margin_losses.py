@@ -71,7 +71,7 @@ class Hinge(AbstractMarginLoss):
     threshold: Float[Array, ""]
 
     def __init__(self, threshold: ArrayLike = 0.0):
-        self.threshold = check_positive("threshold", threshold, zero=True)
+        self.threshold = check_positive("threshold", threshold, zero=True, scalar=True)
 
     def __call__(self, margin: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The hinge loss."""

@@ -41,8 +41,8 @@ class OnlineSGD(AbstractStepRule[None]):
     def __init__(self, learning_rate: ArrayLike, size: int, *, readout_rate: ArrayLike = 0.0, batch_size: int = 1):
         for name, number in (("size", size), ("batch_size", batch_size)):
             check_count(name, number)
-        self.learning_rate = check_positive("learning_rate", learning_rate)
-        self.readout_rate = check_positive("readout_rate", readout_rate, zero=True)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
+        self.readout_rate = check_positive("readout_rate", readout_rate, zero=True, scalar=True)
         self.time_per_step = jnp.asarray(1 / size, self.learning_rate.dtype)
         self.batch_size = batch_size
 

@@ -39,7 +39,7 @@ class SphericalFlow(AbstractParameterFlow):
     time_constant: Float[Array, ""]
 
     def __init__(self, time_constant: ArrayLike = 1.0):
-        self.time_constant = check_positive("time_constant", time_constant)
+        self.time_constant = check_positive("time_constant", time_constant, scalar=True)
 
     def init(self, params: PyTree) -> PyTree:
         """The state is the parameters themselves."""
@@ -77,7 +77,7 @@ class SphericalSGD(AbstractStepRule[None]):
     def __init__(self, learning_rate: ArrayLike, size: int, *, batch_size: int = 1):
         for name, number in (("size", size), ("batch_size", batch_size)):
             check_count(name, number)
-        self.learning_rate = check_positive("learning_rate", learning_rate)
+        self.learning_rate = check_positive("learning_rate", learning_rate, scalar=True)
         self.time_per_step = jnp.asarray(1 / size, self.learning_rate.dtype)
         self.batch_size = batch_size
 

@@ -30,8 +30,8 @@ class SphericalLangevin(AbstractStepRule[None]):
     time_per_step: Float[Array, ""]
 
     def __init__(self, temperature: ArrayLike, time_per_step: ArrayLike):
-        self.temperature = check_positive("temperature", temperature, zero=True)
-        self.time_per_step = check_positive("time_per_step", time_per_step)
+        self.temperature = check_positive("temperature", temperature, zero=True, scalar=True)
+        self.time_per_step = check_positive("time_per_step", time_per_step, scalar=True)
 
     @property
     def random(self) -> bool:
