@@ -65,6 +65,7 @@ def test_network_by_hand():
     assert float(small().questions().loss(silent)) == pytest.approx(math.log(4), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_low_rank_trains_the_correction_only():
     facts = small()
     base = RecallTransformer.gaussian(facts.vocabulary, 4, 5, scale=0.5, key=jax.random.key(2))

@@ -188,6 +188,7 @@ def test_a_finite_task_is_the_mean_of_its_examples():
     np.testing.assert_array_equal(jnp.unique(drawn), [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_noise_of_the_diffusion_is_that_of_batches():
     # On a network of two tanh units: every column of the operator, against the gradients of the examples.
     model = TwoLayerNetwork(jnp.asarray([[0.9, -0.4], [-0.3, 0.8]]), jnp.asarray([0.7, -0.9]), "tanh")

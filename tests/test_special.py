@@ -132,6 +132,7 @@ def test_geometric_for_ever_and_its_slope():
     np.testing.assert_allclose(slopes(jnp.asarray(x)), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_normalised_bessel():
     zs = [0.0, 1e-6, 0.5, 7.0, 29.0, 59.9, 60.1, 150.0, 1e4]
     for order in (0.0, 0.75, 10.0):
