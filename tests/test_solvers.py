@@ -291,5 +291,5 @@ def test_refuses_other_problems(solver):
     term = diffrax.ODETerm(lambda t, y, args: -y)
     with pytest.raises(ValueError, match="needs a single term driven by time"):
         diffrax.diffeqsolve(diffrax.MultiTerm(term, term), solver, 0.0, 1.0, 0.1, jnp.ones(2))
-    with pytest.raises(ValueError, match="needs a real state `y0`; got dtype complex128"):
+    with pytest.raises(ValueError, match="needs a real state `y0`; it has complex arrays"):
         solver.init(term, 0.0, 1.0, jnp.ones(2, complex), None)

@@ -203,9 +203,8 @@ def check_problem(solver: diffrax.AbstractSolver, terms: diffrax.AbstractTerm, t
     control = terms.contr(t0, t1)
     if jax.tree.structure(control) != jax.tree.structure(0) or jnp.shape(control) != ():
         raise ValueError(f"{type(solver).__name__} needs a single term driven by time, such as diffrax.ODETerm.")
-    dtype = jnp.result_type(*jax.tree.leaves(y0))
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise ValueError(f"{type(solver).__name__} needs a real state `y0`; got dtype {dtype}.")
+    if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(y0)):
+        raise ValueError(f"{type(solver).__name__} needs a real state `y0`; it has complex arrays.")
 
 
 class Interval(eqx.Module):
